@@ -1,0 +1,1 @@
+"""Labelled images: sources, how a file becomes model input, augmentation, and batches."""

@@ -1,0 +1,1 @@
+"""What a label means: losses, metrics, decoding, scoring."""
