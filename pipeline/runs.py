@@ -1,0 +1,223 @@
+"""The run folder: created, resumed, opened, and written to whole or not at all."""
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from pipeline.config import Experiment
+from pipeline.errors import UserError
+
+FORMAT = 1
+
+_PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "ai-edge-quantizer", "scikit-learn", "pipeline")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run on disk. `model.keras` is written last: where it stands, training has finished."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path | str, experiment: Experiment, *, force: bool = False) -> Self:
+        """Make the folder, or reopen an interrupted run of the same experiment.
+
+        Raises UserError when the folder holds a finished run, another experiment's run, or something else;
+        with `force` a run (never another kind of folder) is deleted first.
+        """
+        run = cls(Path(path))
+        if run.is_run and force:
+            shutil.rmtree(run.path)
+        elif run.is_run:
+            run._check_format()
+            if run.finished:
+                raise UserError(f"{run.path} holds a finished run; give --force to train it again, or another --run")
+            run._check_same(experiment)
+            return run
+        elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+            raise UserError(f"{run.path} exists and is not a run; give another --run")
+        with saving_to(run.path):
+            run.path.mkdir(parents=True, exist_ok=True)
+        run.note(**_environment())
+        write_atomically(run.experiment_path, experiment.to_yaml())
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open a finished run, or say why it is none."""
+        run = cls(Path(path))
+        if not run.is_run:
+            what = "is not a run (it has no experiment.yaml)" if run.path.exists() else "does not exist"
+            raise UserError(f"{run.path} {what}; make one with: pipeline train CONFIG --run {run.path}")
+        run._check_format()
+        if not run.finished:
+            raise UserError(f"{run.path} has not finished training; continue it with the same pipeline train command")
+        return run
+
+    @property
+    def experiment(self) -> Experiment:
+        return Experiment.load(self.experiment_path)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.facts["classes"])
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was noted in environment.json: versions, command, classes, the runtime's choices."""
+        if not self.environment_path.is_file():
+            return {}
+        try:
+            return json.loads(self.environment_path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise UserError(f"{self.environment_path} is not JSON; restore it, or train again with --force") from None
+
+    @property
+    def is_run(self) -> bool:
+        return self.experiment_path.is_file()
+
+    @property
+    def finished(self) -> bool:
+        return self.model_path.is_file()
+
+    @property
+    def experiment_path(self) -> Path:
+        return self.path / "experiment.yaml"
+
+    @property
+    def environment_path(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / "model.keras"
+
+    @property
+    def history_path(self) -> Path:
+        return self.path / "history.csv"
+
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def export_dir(self) -> Path:
+        return self.path / "export"
+
+    def evaluation_dir(self, split: str) -> Path:
+        return self.path / "evaluation" / split
+
+    def note(self, **facts: Any) -> None:
+        """Merge facts into environment.json."""
+        text = json.dumps({"format": FORMAT, **self.facts, **facts}, indent=2) + "\n"
+        write_atomically(self.environment_path, text)
+
+    def _check_format(self) -> None:
+        found = self.facts.get("format", FORMAT)
+        if found != FORMAT:
+            raise UserError(
+                f"{self.path} was written in run format {found}, this pipeline reads format {FORMAT}; "
+                "install the version of pipeline that made it"
+            )
+
+    def _check_same(self, experiment: Experiment) -> None:
+        differing = _differences(self.experiment.model_dump(mode="json"), experiment.model_dump(mode="json"))
+        if differing:
+            raise UserError(
+                f"{self.path} is an interrupted run of another experiment ({', '.join(differing)}); "
+                "continue it with its own settings, give --force to start over, or another --run"
+            )
+
+
+def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
+    """Write a file whole or not at all: a temporary name in the same folder, fsync, rename.
+
+    A callable is given the temporary path, whose suffix is the file's own, and writes it itself.
+    Raises UserError when the disk is full or the folder read-only; the earlier file is then still there.
+    """
+    with saving_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            if callable(content):
+                content(temporary)
+            else:
+                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.chmod(0o644)
+            sync(temporary)
+            temporary.replace(path)
+            sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk, so that a rename cannot outlive its content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def saving_to(path: Path):
+    """Turn a full disk or a folder that cannot be written into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+            raise
+        reason = os.strerror(error.errno).lower()
+        raise UserError(f"{path} cannot be written ({reason}); what was saved before is unchanged") from error
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "command": " ".join(["pipeline", *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        nested = (_differences(old.get(k), new.get(k), f"{path}.{k}" if path else k) for k in keys)
+        return [line for lines in nested for line in lines]
+    return [] if old == new else [f"{path}: {old!r} there, {new!r} here"]
