@@ -129,7 +129,7 @@ class Experiment(_Closed):
     task: _component(TASKS) = Field("classification", validate_default=True)
     data: Data
     model: _component(MODELS)
-    train: Train = Train()
+    train: Train = Field(default_factory=Train)
     export: Export = Field(default_factory=Export)
 
     @classmethod

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -30,9 +31,9 @@ class Run:
 
     @classmethod
     def create(cls, path: Path | str, experiment: Experiment, *, force: bool = False) -> Self:
-        """Make the folder, or reopen an interrupted run of the same experiment.
+        """Make the folder, or reopen the run of the same experiment that is there, interrupted or `finished`.
 
-        Raises UserError when the folder holds a finished run, another experiment's run, or something else;
+        Raises UserError when the folder holds another experiment's run, or something else;
         with `force` a run (never another kind of folder) is deleted first.
         """
         run = cls(Path(path))
@@ -40,8 +41,6 @@ class Run:
             shutil.rmtree(run.path)
         elif run.is_run:
             run._check_format()
-            if run.finished:
-                raise UserError(f"{run.path} holds a finished run; give --force to train it again, or another --run")
             run._check_same(experiment)
             return run
         elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
@@ -138,8 +137,8 @@ class Run:
         differing = _differences(self.experiment.model_dump(mode="json"), experiment.model_dump(mode="json"))
         if differing:
             raise UserError(
-                f"{self.path} is an interrupted run of another experiment ({', '.join(differing)}); "
-                "continue it with its own settings, give --force to start over, or another --run"
+                f"{self.path} is the run of another experiment ({'; '.join(differing)}); "
+                "use its own settings, give --force to delete it and start over, or name another --run"
             )
 
 
@@ -191,7 +190,7 @@ def saving_to(path: Path):
 def _environment() -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "command": " ".join(["pipeline", *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),

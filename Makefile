@@ -1,0 +1,60 @@
+# The main job in three words: make train eval export. Your own images: CONFIG=my.yaml RUN=runs/mine.
+CONFIG ?= digits
+RUN ?= runs/$(basename $(notdir $(CONFIG)))
+SET ?=
+IMAGES ?=
+PYTHON ?= python3
+EXTRAS ?= dev
+VENV ?= .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: setup train eval export predict data test check bench notebooks clean help
+.NOTPARALLEL:
+
+setup: $(STAMP) ## install everything into .venv (the other targets do it when needed)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(None if ok else \
+		f"Python 3.11 to 3.13 is needed, $(PYTHON) is {sys.version.split()[0]}; say which one with make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	@touch $(STAMP)
+
+train: $(STAMP) ## train CONFIG (a preset or a YAML file) into RUN; SET='train.epochs=3' overrides, FORCE=1 starts over
+	@$(BIN)/pipeline train $(CONFIG) $(SET) --run $(RUN) $(if $(FORCE),--force)
+
+eval: $(STAMP) ## score RUN on its test split
+	@$(BIN)/pipeline eval $(RUN)
+
+export: $(STAMP) ## write and measure RUN's .tflite files
+	@$(BIN)/pipeline export $(RUN)
+
+predict: $(STAMP) ## say what is in IMAGES='a.jpg b.jpg' with RUN
+	@$(BIN)/pipeline predict $(RUN) $(IMAGES)
+
+data: $(STAMP) ## look at CONFIG's images: counts, classes, unreadable files, a picture of the augmentation
+	@mkdir -p $(RUN)-data
+	@$(BIN)/pipeline data $(CONFIG) $(SET) --show $(RUN)-data/augmented.png
+
+test: $(STAMP) ## run every test
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMP) ## lint and format check, then the fast tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+bench: $(STAMP) ## measure against peers, side by side (benchmarks/README.md says how long each takes)
+	$(BIN)/python -m benchmarks.run
+
+notebooks: $(STAMP) ## run every notebook and save its outputs
+	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+
+clean: ## remove the environment and caches; runs are kept
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

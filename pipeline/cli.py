@@ -1,0 +1,187 @@
+"""The command line: parse, call one function, print a table. No logic."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import Experiment, find_config
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(
+    name="pipeline",
+    help="From labelled images to a vision model that is proven to work on a phone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A preset's name, a YAML file, or a run folder.")]
+_Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As in train.epochs=3")]
+_Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+@app.command()
+def train(
+    config: _Config = "digits",
+    overrides: _Overrides = None,
+    run: Annotated[Path | None, typer.Option(help="Where to write it; runs/<config name> if not given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Delete the run that is there and start over.")] = False,
+) -> None:
+    """Train an experiment; an interrupted run is continued."""
+    config, overrides = _split(config, overrides)
+    experiment = Experiment.load(config, overrides)
+    from pipeline.training.train import train as train_run
+
+    done = train_run(experiment, run or Path("runs") / _name(config), force=force)
+    _say(f"trained {done.path}; next: pipeline eval {done.path}")
+
+
+@app.command("eval")
+def evaluate(
+    run: _Run = Path("runs/digits"),
+    overrides: _Overrides = None,
+    split: Annotated[str, typer.Option(help="Which split to score.")] = "test",
+    as_json: _Json = False,
+) -> None:
+    """Score a trained run, every figure with its 95 % interval."""
+    from pipeline.evaluation.evaluate import evaluate as evaluate_run
+
+    result = evaluate_run(run, split=split, overrides=overrides or ())
+    _print(result.table(), as_json)
+    _say(f"report: {result.report_path}")
+
+
+@app.command()
+def export(run: _Run = Path("runs/digits"), overrides: _Overrides = None, as_json: _Json = False) -> None:
+    """Export .tflite files and compare each with the Keras model: answers, size, speed."""
+    from pipeline.export.export import export_run
+
+    result = export_run(run, overrides or ())
+    _print(result.table(), as_json)
+    _say(result.verdict)
+    _say(f"report: {result.report_path}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(metavar="RUN_OR_TFLITE", help="A run folder or an exported .tflite.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    as_json: _Json = False,
+) -> None:
+    """Say what is in images, with a run's Keras model or an exported file."""
+    from pipeline.export.predict import predict as predict_images
+    from pipeline.export.predict import to_table
+
+    _print(to_table(predict_images(model, images)), as_json)
+
+
+@app.command()
+def data(
+    config: _Config = "digits",
+    overrides: _Overrides = None,
+    show: Annotated[Path | None, typer.Option(help="Write a picture of augmented training images here.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Look at an experiment's images: counts, classes, what cannot be read."""
+    config, overrides = _split(config, overrides)
+    experiment = Experiment.load(config, overrides)
+    from pipeline.evaluation.preview import preview
+
+    _print(preview(experiment, picture=show), as_json)
+    if show:
+        _say(f"picture: {show}")
+
+
+@app.command("list")
+def list_entries(
+    kind: Annotated[str | None, typer.Argument(help="sources, augmentations, models, tasks, ...")] = None,
+    as_json: _Json = False,
+) -> None:
+    """List what an experiment can name; `list models` counts parameters and MACs."""
+    from pipeline import listing
+
+    for title, table in listing.tables(kind).items():
+        _print(table, as_json, title=title)
+
+
+@app.command()
+def doctor(as_json: _Json = False) -> None:
+    """Say what this machine has: versions, devices, and the choices training will make."""
+    from pipeline.training.runtime import describe_machine
+
+    _print(describe_machine(), as_json)
+
+
+def main() -> None:
+    """Run the command line; a UserError is one sentence and exit code 2 (usage) or 1 (a failed job)."""
+    logging.getLogger("pipeline").setLevel(logging.INFO)
+    logging.getLogger("pipeline").addHandler(_Plain())
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+        sys.exit(2 if error.usage else 1)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:  # `pipeline list | head`
+        sys.stderr.close()
+        sys.exit(0)
+
+
+class _Plain(logging.Handler):
+    """Print the rooms' messages to stderr as they are; stdout is for results."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(self.format(record))
+
+
+def _say(line: str) -> None:
+    Console(stderr=True).print(_escape(line), soft_wrap=True, highlight=False)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _split(config: str, overrides: list[str] | None) -> tuple[str, list[str]]:
+    """Let `pipeline train train.epochs=3` mean the default preset with an override."""
+    if "=" in config:
+        return "digits", [config, *(overrides or [])]
+    return config, overrides or []
+
+
+def _name(config: str) -> str:
+    path = find_config(config)
+    return path.parent.name if path.name == "experiment.yaml" else path.stem
+
+
+def _print(frame: "pd.DataFrame", as_json: bool, title: str | None = None) -> None:
+    if as_json:
+        records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
+        print(json.dumps(records, indent=2, ensure_ascii=False))
+        return
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in frame.columns:
+        is_number = frame[column].dtype.kind in "iuf"
+        table.add_column(_escape(str(column)), justify="right" if is_number else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_escape(_cell(value)) for value in row))
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # a missing figure is None or NaN
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

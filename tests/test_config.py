@@ -1,0 +1,126 @@
+"""Experiments: what is accepted, what is refused and how, and that the resolved text is itself an experiment."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Experiment, presets
+from pipeline.errors import UserError
+
+EXPECTED_PRESETS = {"digits", "scenes_segmentation", "cifar10", "cifar10_folder", "folder"}
+
+
+def test_presets_are_all_there():
+    assert set(presets()) == EXPECTED_PRESETS
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED_PRESETS))
+def test_resolved_experiment_is_a_valid_input(name: str, tmp_path: Path):
+    experiment = Experiment.load(name)
+    path = tmp_path / "experiment.yaml"
+    path.write_text(experiment.to_yaml())
+    assert Experiment.load(path) == experiment
+    assert Experiment.load(tmp_path) == experiment  # a run folder
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED_PRESETS))
+def test_presets_open_with_a_lab_note(name: str):
+    assert presets()[name].read_text().startswith("# ")
+
+
+def test_overrides_reach_sections_components_and_lists():
+    experiment = Experiment.load(
+        "digits",
+        ["train.epochs=3", "model.name=resnet20", "data.augment=[flip]", "train.optimizer.learning_rate=0.5"],
+    )
+    assert experiment.train.epochs == 3
+    assert experiment.model.name == "resnet20"
+    assert [a.name for a in experiment.data.augment] == ["flip"]
+    assert experiment.train.optimizer.options["learning_rate"] == 0.5
+
+
+def test_a_new_name_drops_the_options_of_the_old_one():
+    experiment = Experiment.load("digits", ["model={name: resnet20, width: 8}", "model.name=lenet5"])
+    assert experiment.model.name == "lenet5"
+    assert "width" not in experiment.model.options
+
+
+def test_a_shorthand_name_takes_options():
+    experiment = Experiment.load("digits", ["model=resnet20", "model.width=8"])
+    assert experiment.model.options["width"] == 8
+
+
+def test_defaults_are_written_out():
+    assert Experiment.load("digits", ["model=resnet20"]).model_dump()["model"]["width"] == 16
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.optimizer.learning_rate=fast", r"train\.optimizer\.learning_rate cannot be 'fast': .*number"),
+        ("train.epohcs=3", r"train\.epohcs is not a key; did you mean 'epochs'\?"),
+        ("trian.epochs=3", r"trian is not a key; did you mean 'train'\?"),
+        ("model.name=resnet21", r"model: 'resnet21' is not a model; did you mean 'resnet"),
+        ("model.widht=3", r"model\.widht is not a key"),
+        ("task.name=segmentaton", r"task: 'segmentaton' is not a task; did you mean 'segmentation'"),
+        ("train.epochs=0", r"train\.epochs cannot be 0: it should be greater than 0"),
+        ("train.xla=perhaps", r"train\.xla cannot be 'perhaps': it should be 'auto' or"),
+        ("train.precision=float61", r"train\.precision cannot be 'float61': .*'float32'"),
+        ("data.image_size=[3]", r"data\.image_size"),
+        ("data.augment=[spin]", r"data\.augment\.0: 'spin' is not an augmentation"),
+        ("export.variants=[int9]", r"export\.variants: 'int9' is not a variant; did you mean 'int\d"),
+        ("data.source={path: x}", r"data\.source: give the name of a source"),
+        ("data.validation=.nan", r"data\.validation"),
+        ("train", r"'train' is not an override; write it as key=value"),
+        ("train.epochs=[", r"the value of train\.epochs is not YAML"),
+        ("train.epochs.more=1", r"train\.epochs has no keys|train\.epochs\.more cannot be set|not a key|cannot be"),
+    ],
+)
+def test_wrong_values_are_named(override: str, message: str):
+    with pytest.raises(UserError, match=message) as caught:
+        Experiment.load("digits", [override])
+    assert caught.value.usage
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: !!python/object/apply:os.system [ls]", "cannot be read as plain YAML"),
+        ("model: resnet20\nmodel: lenet5", "'model' stands twice"),
+        ("just words", "must hold the keys task, data, model"),
+        ("model: resnet20", "data is missing"),
+        ("a: [1", "line 1 cannot be read as plain YAML|line 2 cannot be read as plain YAML"),
+    ],
+)
+def test_wrong_files_are_named(text: str, message: str, tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        Experiment.load(path)
+    assert "mine.yaml" in str(caught.value)
+
+
+def test_missing_config_names_the_nearest_preset():
+    with pytest.raises(UserError, match="did you mean 'digits'"):
+        Experiment.load("digitz")
+
+
+def test_experiment_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Experiment.load("digits").train.epochs = 3
+
+
+def test_a_rejected_experiment_never_imports_tensorflow():
+    code = (
+        "import sys\n"
+        "from pipeline import Experiment\n"
+        "try:\n    Experiment.load('digits', ['model.name=resnet21'])\n"
+        "except Exception as error:\n    print(error)\n"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "resnet20" in done.stdout
