@@ -1,7 +1,7 @@
 """The task protocol: what a label means, how wrong an answer is, and how answers are scored example by example."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import keras
@@ -13,15 +13,39 @@ Scores = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Measure:
-    """One reported figure, computed from per-example results so that it can be bootstrapped and paired.
+    """One reported figure: a function of sums over examples, so that it is cheap to bootstrap and to pair.
 
-    `aggregate` maps per-example results (every array has one row per example) to a number. `proportion` names the
-    boolean array of which this figure is the mean: its interval is Wilson's and its paired test is McNemar's.
+    Args:
+        terms: per-example results (every array has one row per example) to what each example adds, (N, M), a NumPy
+            or a SciPy sparse array.
+        figure: sums of terms (..., M) to figures (...); nan where there is nothing to measure.
+        proportion: the boolean array of which this figure is the mean: its interval is Wilson's and its paired test
+            is McNemar's.
     """
 
-    aggregate: Callable[[Scores], float]
+    terms: Callable[[Scores], Any]
+    figure: Callable[[np.ndarray], np.ndarray]
     proportion: str | None = None
     higher_is_better: bool = True
+
+    def aggregate(self, scores: Scores) -> float:
+        """Return the figure of these examples."""
+        return float(self.figure(np.asarray(self.terms(scores).sum(axis=0), dtype=np.float64)))
+
+
+def mean_of(result: str, *, higher_is_better: bool = True) -> Measure:
+    """Measure the mean of one per-example result."""
+
+    def terms(scores: Scores) -> np.ndarray:
+        values = np.asarray(scores[result], np.float64)
+        return np.stack([values, np.ones_like(values)], axis=1)
+
+    return Measure(terms, lambda sums: sums[..., 0] / sums[..., 1], higher_is_better=higher_is_better)
+
+
+def share_of(result: str) -> Measure:
+    """Measure the share of examples whose boolean `result` is true."""
+    return replace(mean_of(result), proportion=result)
 
 
 class Task(Protocol):
@@ -29,7 +53,7 @@ class Task(Protocol):
 
     classes: tuple[str, ...]
     fields: tuple[str, ...]  # sample fields it needs beside the image: ("label",) or ("mask",)
-    monitor: str  # the measure that picks the best epoch and is compared between models
+    monitor: str  # the measure that picks the best epoch and is compared between models, the first of `measures`
     measures: Mapping[str, Measure]
 
     def check(self, model: keras.Model) -> None:

@@ -1,0 +1,113 @@
+"""Score any predictor on a prepared split, example by example."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from pipeline.errors import UserError
+from pipeline.evaluation.statistics import Interval, interval
+from pipeline.tasks.base import Scores, Task
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+class Prepared(Protocol):
+    """What scoring needs of a prepared split (pipeline.data.input)."""
+
+    def evaluation(self, batch_size: int, encode: Callable[[dict[str, Any]], Any]) -> Iterable[Mapping[str, Any]]:
+        """Return batches of `image`, `y`, `weight` (0 marks padding) and `id`, in index order."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One wrong answer: what it takes to draw it."""
+
+    id: str
+    badness: float
+    image: np.ndarray
+    y: np.ndarray
+    prediction: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Per-example results of one split, with the ids in the same order, and the worst mistakes, worst first."""
+
+    scores: Scores
+    ids: tuple[str, ...]
+    worst: tuple[Mistake, ...]
+
+    def intervals(self, task: Task) -> dict[str, Interval]:
+        """Return every measure of the task with its 95 % interval.
+
+        Raises UserError when a figure cannot be computed, as with masks that are ignored everywhere.
+        """
+        found = {name: interval(measure, self.scores) for name, measure in task.measures.items()}
+        for name, figure in found.items():
+            if not np.isfinite(figure.value):
+                raise UserError(f"{name} cannot be computed: no example of the split has a label that counts.")
+        return found
+
+
+def keras_predictor(model: keras.Model, task: Task) -> Predict:
+    """Return a function from a float32 batch to decoded predictions, compiled once."""
+
+    # Without XLA: on a CPU it makes depthwise convolutions several times slower.
+    @tf.function(reduce_retracing=True)
+    def predict(images: tf.Tensor) -> tf.Tensor:
+        return task.decode(model(images, training=False))
+
+    return lambda images: predict(tf.convert_to_tensor(images, tf.float32)).numpy()
+
+
+def score(predict: Predict, prepared: Prepared, task: Task, batch_size: int, *, worst: int = 24) -> Scored:
+    """Score every example once; padding is dropped, and only the images of the `worst` mistakes are kept.
+
+    Args:
+        predict: float32 (B, H, W, C) of 0 to 255 to decoded predictions, one row for each image.
+    """
+    collected: list[Scores] = []
+    ids: list[str] = []
+    mistakes: list[Mistake] = []
+    for batch in prepared.evaluation(batch_size, task.encode):
+        real = np.asarray(batch["weight"]) > 0
+        images, y = np.asarray(batch["image"]), np.asarray(batch["y"])[real]
+        predictions = np.asarray(predict(images))[real]
+        names = [_text(one) for one in np.asarray(batch["id"])[real]]
+        scores = task.score(y, predictions)
+        mistakes = _worst([*mistakes, *_mistakes(task, scores, names, images[real], y, predictions, worst)], worst)
+        collected.append(scores)
+        ids.extend(names)
+    if not ids:
+        raise UserError("there is no image to score; check the split and its corrupt files.")
+    scores = {name: np.concatenate([part[name] for part in collected]) for name in collected[0]}
+    return Scored(scores, tuple(ids), tuple(mistakes))
+
+
+def _mistakes(
+    task: Task,
+    scores: Scores,
+    names: list[str],
+    images: np.ndarray,
+    y: np.ndarray,
+    predictions: np.ndarray,
+    most: int,
+) -> list[Mistake]:
+    badness = task.badness(scores)
+    order = [index for index in np.argsort(-badness, kind="stable")[:most] if badness[index] > 0]
+    # Copies, since a row would keep its whole batch in memory.
+    return [
+        Mistake(names[i], float(badness[i]), images[i].copy(), y[i].copy(), np.array(predictions[i])) for i in order
+    ]
+
+
+def _worst(mistakes: list[Mistake], most: int) -> list[Mistake]:
+    return sorted(mistakes, key=lambda mistake: -mistake.badness)[:most]
+
+
+def _text(name: Any) -> str:
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
