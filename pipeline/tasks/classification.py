@@ -99,7 +99,7 @@ class Classification:
         """Raise UserError unless the model gives one logit for each class."""
         if tuple(model.output_shape) != (None, len(self.classes)):
             raise UserError(
-                f"the task classification needs (batch, {len(self.classes)}) outputs, one for each class, but the model "
+                f"the task classification needs (batch, {len(self.classes)}) outputs, one per class, but the model "
                 f"{model.name} gives {tuple(model.output_shape)}; choose a classifier, such as model: resnet20."
             )
 

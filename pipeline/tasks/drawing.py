@@ -6,8 +6,9 @@ import numpy as np
 
 # Okabe and Ito's eight colours, which people with any kind of colour vision tell apart.
 _OKABE_ITO = (
-    (0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
-)  # fmt: skip
+    *((0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115)),
+    *((240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)),
+)
 IGNORED = (128, 128, 128)
 
 

@@ -1,0 +1,91 @@
+"""A look at an experiment's images before training: how many of each class, and what the augmentation makes of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from pipeline.config import Experiment
+from pipeline.data.input import prepare
+from pipeline.data.preprocess import Preprocess
+from pipeline.data.source import Source
+from pipeline.data.split import subset, with_validation
+from pipeline.registry import SOURCES, TASKS
+from pipeline.runs import write_atomically
+
+_SHOWN = 32
+_ACROSS = 8
+
+
+def preview(experiment: Experiment, picture: Path | None = None) -> pd.DataFrame:
+    """Count images per class and split; with `picture`, write a grid of augmented training images (a PNG) there."""
+    data = experiment.data
+    source = SOURCES.build(data.source.name, **data.source.options)
+    source = with_validation(source, data.validation, experiment.train.seed)
+    if picture is not None:
+        write_atomically(picture, lambda path: augmented(experiment, source).save(path))
+    return count(source)
+
+
+def count(source: Source) -> pd.DataFrame:
+    """Return one row per class, where every image has one label, then all images and those refused when opened."""
+    splits = source.splits.items()
+    rows = [("all images", *(split.count for _, split in splits))]
+    if all(split.labels is not None for _, split in splits):
+        per_class = [np.bincount(split.labels, minlength=len(source.classes)) for _, split in splits]
+        rows = [*zip(source.classes, *per_class, strict=True), *rows]
+    rows.append(("unreadable", *(len(split.refused or ()) for _, split in splits)))
+    return pd.DataFrame(rows, columns=["class", *source.splits])
+
+
+def augmented(experiment: Experiment, source: Source) -> Image.Image:
+    """Draw the first epoch's first training images as the model will see them, masks laid over."""
+    data = experiment.data
+    task = TASKS.build(experiment.task.name, source.classes, None, **_without_weights(experiment))
+    train = source.splits["train"]
+    some = np.linspace(0, train.count - 1, min(_SHOWN, train.count)).astype(int)
+    prepared = prepare(
+        subset(train, some),
+        Preprocess(data.image_size, data.channels, data.resize),
+        fields=task.fields,
+        classes=len(source.classes),
+        cache_bytes=2**30,
+        max_corrupt=1.0,
+        name="train",
+    )
+    batches = prepared.training(
+        batch_size=prepared.count,
+        augment=[(one.name, one.options) for one in data.augment],
+        seed=experiment.train.seed,
+        start_step=0,
+        total_steps=1,
+        encode=task.encode,
+    )
+    images, targets = (tensor.numpy() for tensor in next(iter(batches)))
+    pictures = [
+        task.show(image, y, _as_prediction(y, task.classes))[0] for image, y in zip(images, targets, strict=True)
+    ]
+    return _grid(pictures)
+
+
+def _grid(pictures: list[np.ndarray]) -> Image.Image:
+    # Small pictures are enlarged by whole pixels, so that what is seen is what the model gets.
+    scale = max(1, 96 // pictures[0].shape[0])
+    tiles = [Image.fromarray(p).resize((p.shape[1] * scale, p.shape[0] * scale), Image.NEAREST) for p in pictures]
+    tiles = [ImageOps.expand(tile, 2, "white") for tile in tiles]
+    width, height = tiles[0].size
+    grid = Image.new("RGB", (width * min(_ACROSS, len(tiles)), height * -(-len(tiles) // _ACROSS)), "white")
+    for index, tile in enumerate(tiles):
+        grid.paste(tile, (index % _ACROSS * width, index // _ACROSS * height))
+    return grid
+
+
+def _as_prediction(y: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """Let a target stand for a perfect answer, so that the task can draw it."""
+    return y if y.dtype.kind == "f" else np.eye(len(classes), dtype=np.float32)[np.clip(y, 0, len(classes) - 1)]
+
+
+def _without_weights(experiment: Experiment) -> dict:
+    """Leave out what needs counted labels: a picture has no loss."""
+    return {key: value for key, value in experiment.task.options.items() if key != "class_weights"}
