@@ -1,0 +1,110 @@
+"""The pieces that the networks are built of: a tensor in, a tensor out. Every layer is named after its place."""
+
+import functools
+import math
+from typing import Any
+
+import keras
+
+
+def image_input(input_shape: tuple[int, int, int]) -> tuple[Any, Any]:
+    """Return the input of raw 0..255 pixels and its rescaling to [-1, 1], which is always the first layer."""
+    inputs = keras.Input(input_shape, name="image", dtype="float32")
+    # float32 under every policy: bfloat16 would round the pixels before they are centred.
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32", name="rescaling")(inputs)
+    return inputs, x
+
+
+def conv_norm(
+    x: Any,
+    filters: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: str = "same",
+    activation: str | None = "relu",
+    epsilon: float = 1e-5,
+    name: str,
+) -> Any:
+    """Convolve, normalise, activate. The convolution has no bias: the normalisation's offset takes its place."""
+    x = keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=stride,
+        padding=padding,
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+    return _norm_act(x, activation, epsilon, name)
+
+
+def depthwise_norm(
+    x: Any, kernel_size: int, *, stride: int = 1, activation: str | None = "relu", epsilon: float = 1e-5, name: str
+) -> Any:
+    """Convolve each channel on its own, normalise, activate."""
+    x = keras.layers.DepthwiseConv2D(
+        kernel_size,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        # Not he_normal: Keras counts all channels as inputs of each filter, which makes the weights far too small.
+        depthwise_initializer=keras.initializers.RandomNormal(stddev=math.sqrt(2) / kernel_size),
+        name=f"{name}_conv",
+    )(x)
+    return _norm_act(x, activation, epsilon, name)
+
+
+def basic_block(x: Any, filters: int, *, stride: int = 1, name: str) -> Any:
+    """Add two 3x3 convolutions to a shortcut (arXiv 1512.03385, figure 5 left)."""
+    y = conv_norm(x, filters, 3, stride=stride, name=f"{name}_1")
+    y = conv_norm(y, filters, 3, activation=None, name=f"{name}_2")
+    return _add_shortcut(x, y, stride, name)
+
+
+def bottleneck_block(x: Any, filters: int, *, stride: int = 1, name: str) -> Any:
+    """Add a 1x1, 3x3, 1x1 bottleneck of 4 x `filters` outputs to a shortcut; the 3x3 strides (v1.5)."""
+    y = conv_norm(x, filters, 1, name=f"{name}_1")
+    y = conv_norm(y, filters, 3, stride=stride, name=f"{name}_2")
+    y = conv_norm(y, 4 * filters, 1, activation=None, name=f"{name}_3")
+    return _add_shortcut(x, y, stride, name)
+
+
+def separable_block(x: Any, filters: int, *, stride: int = 1, epsilon: float, name: str) -> Any:
+    """Filter each channel, then mix the channels (MobileNet, arXiv 1704.04861, figure 3)."""
+    x = depthwise_norm(x, 3, stride=stride, activation="relu6", epsilon=epsilon, name=f"{name}_depthwise")
+    return conv_norm(x, filters, 1, activation="relu6", epsilon=epsilon, name=f"{name}_pointwise")
+
+
+def inverted_residual(x: Any, filters: int, *, expansion: int, stride: int = 1, epsilon: float, name: str) -> Any:
+    """Expand, filter each channel, project without activation (MobileNetV2, arXiv 1801.04381, figure 4)."""
+    y, channels = x, x.shape[-1]
+    conv = functools.partial(conv_norm, kernel_size=1, epsilon=epsilon)
+    if expansion > 1:
+        y = conv(y, channels * expansion, activation="relu6", name=f"{name}_expand")
+    y = depthwise_norm(y, 3, stride=stride, activation="relu6", epsilon=epsilon, name=f"{name}_depthwise")
+    y = conv(y, filters, activation=None, name=f"{name}_project")
+    return keras.layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and channels == filters else y
+
+
+def scaled(filters: int, width: float) -> int:
+    """Multiply a number of channels by a width, to a multiple of 8 that is at least 0.9 of the product.
+
+    The rule of the published MobileNets, which the parameter counts rest on.
+    """
+    exact = filters * width
+    rounded = max(8, int(exact + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * exact else rounded
+
+
+def _add_shortcut(x: Any, y: Any, stride: int, name: str) -> Any:
+    if x.shape != y.shape:
+        x = conv_norm(x, y.shape[-1], 1, stride=stride, activation=None, name=f"{name}_shortcut")
+    y = keras.layers.Add(name=f"{name}_add")([x, y])
+    return keras.layers.Activation("relu", name=f"{name}_relu")(y)
+
+
+def _norm_act(x: Any, activation: str | None, epsilon: float, name: str) -> Any:
+    # Keras's momentum of 0.99 needs hundreds of steps before the moving statistics are those of the data.
+    x = keras.layers.BatchNormalization(momentum=0.9, epsilon=epsilon, name=f"{name}_norm")(x)
+    return keras.layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x

@@ -1,0 +1,79 @@
+"""Residual networks (arXiv 1512.03385): the small-image family of section 4.2 and the ImageNet family, v1.5."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras
+from pydantic import PositiveInt
+
+from pipeline.models.blocks import basic_block, bottleneck_block, conv_norm, image_input
+from pipeline.models.heads import classify
+from pipeline.models.stages import has_small_stem, mark, require_stride
+from pipeline.registry import MODELS
+
+
+@MODELS.register(
+    resnet8={"blocks": 1},
+    resnet14={"blocks": 2},
+    resnet20={"blocks": 3},
+    resnet32={"blocks": 5},
+    resnet56={"blocks": 9},
+)
+def resnet_small(
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    num_classes: int = 10,
+    *,
+    blocks: int,
+    width: PositiveInt = 16,
+) -> keras.Model:
+    """Residual network for small images: three stages of 1, 2 and 4 x `width` channels (arXiv 1512.03385, 4.2)."""
+    name = f"resnet{6 * blocks + 2}"
+    require_stride(input_shape, 4, name)
+    inputs, x = image_input(input_shape)
+    x = conv_norm(x, width, 3, name="stem")
+    # A stage opens with a 1x1 projection where the paper pads with zero channels (option A): padded channels
+    # cannot be pruned with the channels they are added to, and the projection costs 1 % of the parameters.
+    for stride in (1, 2, 4):
+        x = _stage(x, basic_block, width * stride, blocks, min(stride, 2), f"stage{stride.bit_length()}")
+        x = mark(x, stride)
+    return keras.Model(inputs, classify(x, num_classes), name=name)
+
+
+@MODELS.register(
+    resnet18={"blocks": (2, 2, 2, 2), "bottleneck": False},
+    resnet34={"blocks": (3, 4, 6, 3), "bottleneck": False},
+    resnet50={"blocks": (3, 4, 6, 3), "bottleneck": True},
+    resnet101={"blocks": (3, 4, 23, 3), "bottleneck": True},
+    resnet152={"blocks": (3, 8, 36, 3), "bottleneck": True},
+)
+def resnet(
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    num_classes: int = 1000,
+    *,
+    blocks: tuple[int, ...],
+    bottleneck: bool,
+    width: PositiveInt = 64,
+    stem: Literal["auto", "small", "imagenet"] = "auto",
+) -> keras.Model:
+    """Residual network of four stages, with bottlenecks from 50 layers (arXiv 1512.03385, table 1; v1.5 strides)."""
+    name = f"resnet{(3 if bottleneck else 2) * sum(blocks) + 2}"
+    small = has_small_stem(input_shape, stem)
+    stride = 1 if small else 4  # of the first stage
+    require_stride(input_shape, 8 * stride, name)
+    inputs, x = image_input(input_shape)
+    if small:
+        x = conv_norm(x, width, 3, name="stem")
+    else:
+        x = mark(conv_norm(x, width, 7, stride=2, name="stem"), 2)
+        x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+    block = bottleneck_block if bottleneck else basic_block
+    for index, count in enumerate(blocks):
+        x = _stage(x, block, width * 2**index, count, 1 if index == 0 else 2, f"stage{index + 1}")
+        x = mark(x, stride * 2**index)
+    return keras.Model(inputs, classify(x, num_classes), name=name)
+
+
+def _stage(x: Any, block: Callable[..., Any], filters: int, count: int, stride: int, name: str) -> Any:
+    for index in range(count):
+        x = block(x, filters, stride=stride if index == 0 else 1, name=f"{name}_block{index + 1}")
+    return x

@@ -1,0 +1,62 @@
+"""U-Net: a backbone's stages as encoder, and a decoder with skip connections to full resolution."""
+
+from typing import Any
+
+import keras
+from pydantic import PositiveInt
+
+from pipeline.errors import UserError
+from pipeline.models.blocks import conv_norm
+from pipeline.models.heads import pixel_logits
+from pipeline.models.stages import stages
+from pipeline.registry import MODELS
+
+
+@MODELS.register
+def unet(
+    input_shape: tuple[int, int, int] = (96, 96, 3),
+    num_classes: int = 11,
+    *,
+    backbone: str = "resnet20",
+    decoder_width: PositiveInt = 16,
+) -> keras.Model:
+    """Class of every pixel, from any backbone's stages and a decoder with skips (arXiv 1505.04597).
+
+    The decoder has `decoder_width` channels at full resolution and twice as many at each coarser level.
+    """
+    inputs, levels = _encoder(input_shape, num_classes, backbone)
+    coarsest, *finer = sorted(levels, reverse=True)
+    x = levels[coarsest]
+    for level in finer:
+        x = _up(x, levels[level].shape[1:3], f"up{level}")
+        x = keras.layers.Concatenate(name=f"up{level}_skip")([x, levels[level]])
+        x = _convolve_twice(x, decoder_width * 2**level, f"decoder{level}")
+    if 0 not in levels:
+        x = _up(x, input_shape[:2], "up0")
+        x = _convolve_twice(x, decoder_width, "decoder0")
+    return keras.Model(inputs, pixel_logits(x, num_classes), name="unet")
+
+
+def _encoder(input_shape: tuple[int, int, int], num_classes: int, backbone: str) -> tuple[Any, dict[int, Any]]:
+    if backbone not in MODELS.names():
+        raise UserError(f"model.backbone: there is no model {backbone!r}; {MODELS.nearest(backbone)}", usage=True)
+    # The backbone's own head is built too, and left out of the U-Net, which starts from the stages.
+    encoder = MODELS.build(backbone, input_shape, num_classes)
+    levels = stages(encoder)
+    if not levels or len(encoder.output.shape) != 2:
+        raise UserError(
+            f"model.backbone: unet cannot use {backbone!r}; give a classification network with stages, "
+            "such as resnet20 or mobilenet_v2",
+            usage=True,
+        )
+    return encoder.input, levels
+
+
+def _up(x: Any, size: tuple[int, int], name: str) -> Any:
+    # Not UpSampling2D, which becomes two operators in a .tflite file and knows only whole factors: an odd map
+    # was halved to one pixel more than half of it.
+    return keras.layers.Resizing(*size, interpolation="nearest", name=name)(x)
+
+
+def _convolve_twice(x: Any, filters: int, name: str) -> Any:
+    return conv_norm(conv_norm(x, filters, 3, name=f"{name}_1"), filters, 3, name=f"{name}_2")

@@ -1,0 +1,129 @@
+"""What every registered model must do, whichever family it is of."""
+
+import functools
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline.models.stages import stages
+from pipeline.registry import MODELS
+
+CLASSES = 5
+SHAPE = (32, 32, 3)
+LEVELS = {"lenet5": [], "simple_cnn": [], "mobilenet_v1": [0, 1, 2, 3], "mobilenet_v2": [0, 1, 2, 3], "unet": [0, 1, 2]}
+LEVELS |= {f"resnet{depth}": [0, 1, 2] for depth in (8, 14, 20, 32, 56)}
+LEVELS |= {f"resnet{depth}": [0, 1, 2, 3] for depth in (18, 34, 50, 101, 152)}
+
+every_model = pytest.mark.parametrize("name", MODELS.names())
+
+
+def build(name: str) -> keras.Model:
+    width = MODELS.options(name).model_fields.get("width")
+    tiny = {"width": 4 if isinstance(width.default, int) else 0.25} if width else {}
+    return MODELS.build(name, SHAPE, CLASSES, **tiny)
+
+
+@functools.cache
+def model_of(name: str) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return build(name)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (4, *SHAPE)).astype("float32")
+
+
+def test_the_table_is_whole():
+    assert sorted(LEVELS) == MODELS.names()
+    assert len(LEVELS) == 15
+
+
+@every_model
+def test_raw_pixels_in_and_float32_logits_out(name, images):
+    model = model_of(name)
+    first, second = model.layers[:2]
+    assert isinstance(first, keras.layers.InputLayer)
+    assert isinstance(second, keras.layers.Rescaling)
+    np.testing.assert_allclose(second(np.array([0.0, 127.5, 255.0])), [-1, 0, 1], atol=1e-6)
+    assert model.input.name == "image"
+    assert model.input.dtype == "float32"
+    assert model.layers[-1].name == "logits"
+    assert model.output.shape == (None, 32, 32, CLASSES) if name == "unet" else (None, CLASSES)
+    logits = model(images)
+    assert logits.shape[1:] == model.output.shape[1:]
+    assert logits.dtype == tf.float32
+    assert np.isfinite(logits).all()
+    assert logits.numpy().min() < 0 < logits.numpy().max()
+
+
+@every_model
+def test_stages_have_the_size_of_their_level(name):
+    levels = stages(model_of(name))
+    assert list(levels) == LEVELS[name]
+    for level, tensor in levels.items():
+        assert tensor.shape[1:3] == (32 // 2**level, 32 // 2**level)
+
+
+@every_model
+def test_every_trainable_weight_gets_a_gradient(name, images):
+    model = model_of(name)
+    with tf.GradientTape() as tape:
+        logits = model(images, training=True)
+        loss = tf.reduce_mean(tf.nn.log_softmax(logits)[..., 0])
+    gradients = tape.gradient(loss, model.trainable_variables)
+    for weight, gradient in zip(model.trainable_variables, gradients, strict=True):
+        assert gradient is not None, weight.path
+        assert gradient.shape == weight.shape
+        assert np.isfinite(gradient).all(), weight.path
+        assert np.any(gradient), weight.path
+
+
+@every_model
+def test_convolutions_before_a_norm_have_no_bias(name):
+    for layer in model_of(name).layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            assert not layer.input._keras_history.operation.use_bias, layer.name
+
+
+@every_model
+def test_mixed_precision_keeps_float32_logits(name, images):
+    model = model_of(name)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = build(name)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(model.get_weights())
+    assert mixed.output.dtype == "float32"
+    assert "bfloat16" in {layer.compute_dtype for layer in mixed.layers}
+    expected, actual = model(images).numpy(), mixed(images).numpy()
+    assert np.abs(actual - expected).max() < 0.1 * np.abs(expected).max()
+
+
+@pytest.fixture(scope="module")
+def reloaded(images, tmp_path_factory) -> dict[str, np.ndarray]:
+    """Load every saved model in a process that knows nothing of this package, and return its answers."""
+    folder = tmp_path_factory.mktemp("saved")
+    np.save(folder / "images.npy", images)
+    for name in MODELS.names():
+        model_of(name).save(folder / f"{name}.keras")
+    script = """
+import pathlib, sys, keras, numpy as np
+images = np.load("images.npy")
+answers = {path.stem: keras.saving.load_model(path, safe_mode=True)(images).numpy()
+           for path in pathlib.Path().glob("*.keras")}
+assert not any(module.split(".")[0] == "pipeline" for module in sys.modules)
+np.savez("answers.npz", **answers)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True, text=True)
+    return dict(np.load(folder / "answers.npz"))
+
+
+@every_model
+def test_a_saved_model_loads_without_this_package(name, images, reloaded):
+    np.testing.assert_allclose(reloaded[name], model_of(name)(images).numpy(), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,74 @@
+"""The MobileNets against keras.applications: counts, strides and, weight for weight, outputs."""
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.models.blocks import scaled
+from pipeline.models.stages import stages
+from pipeline.registry import MODELS
+
+
+@pytest.mark.parametrize(("name", "expected"), [("mobilenet_v1", 4_253_864), ("mobilenet_v2", 3_538_984)])
+def test_full_networks_have_the_parameters_of_keras_applications(name, expected):
+    assert MODELS.build(name, (224, 224, 3), 1000).count_params() == expected
+
+
+@pytest.mark.parametrize(
+    ("filters", "width", "expected"),
+    [(32, 1.0, 32), (32, 0.35, 16), (24, 0.35, 8), (96, 0.35, 32), (16, 0.1, 8), (32, 0.75, 24), (320, 1.4, 448)],
+)
+def test_widths_are_rounded_to_eights(filters, width, expected):
+    assert scaled(filters, width) == expected
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2"])
+@pytest.mark.parametrize(("size", "levels"), [(32, [0, 1, 2, 3]), (96, [1, 2, 3, 4, 5])])
+def test_small_images_skip_the_first_two_halvings(name, size, levels):
+    found = stages(MODELS.build(name, (size, size, 3), 2, width=0.25))
+    assert {level: tensor.shape[1] for level, tensor in found.items()} == {k: size // 2**k for k in levels}
+
+
+def test_v2_adds_only_between_equal_shapes():
+    model = MODELS.build("mobilenet_v2", (96, 96, 3), 2, width=0.35)
+    added = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Add)]
+    assert added == [f"block{i}_add" for i in (3, 5, 6, 8, 9, 10, 12, 13, 15, 16)]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2"])
+def test_an_image_that_is_too_small_is_refused(name):
+    with pytest.raises(UserError, match=f"model {name} halves the image 5 times: .* give at least 64x32$"):
+        MODELS.build(name, (64, 31, 3), 10, stem="imagenet")
+
+
+def spread(model: keras.Model) -> None:
+    """Give every weight a value of its own, so that swapped or missing ones show."""
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean", "bias"):
+            weight.assign(rng.normal(0, 0.3, weight.shape))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "application", "width", "size"),
+    [
+        ("mobilenet_v1", keras.applications.MobileNet, 1.0, 224),
+        ("mobilenet_v1", keras.applications.MobileNet, 0.25, 96),
+        ("mobilenet_v2", keras.applications.MobileNetV2, 1.0, 224),
+        ("mobilenet_v2", keras.applications.MobileNetV2, 0.35, 96),
+    ],
+)
+def test_equal_weights_give_the_outputs_of_keras_applications(name, application, width, size):
+    ours = MODELS.build(name, (size, size, 3), 20, width=width)
+    theirs = application((size, size, 3), alpha=width, weights=None, classes=20, classifier_activation=None)
+    spread(ours)
+    # MobileNet's classifier is a 1x1 convolution there and a dense layer here.
+    weights = [value.reshape(weight.shape) for value, weight in zip(ours.get_weights(), theirs.weights, strict=True)]
+    theirs.set_weights(weights)
+    images = np.random.default_rng(1).uniform(0, 255, (2, size, size, 3)).astype("float32")
+    expected = theirs.predict(images / 127.5 - 1, verbose=0)
+    np.testing.assert_allclose(ours.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
