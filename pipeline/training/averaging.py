@@ -1,0 +1,52 @@
+"""Exponential moving average of the weights: steadier than the last weights, and what is validated and saved."""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+
+class WeightAverage:
+    """Average the trainable weights, `decay` per optimizer step.
+
+    The decay starts lower, min(decay, (1 + t) / (10 + t)) at step t, so that a short run is not dominated by its
+    initial weights. Batch norm's moving statistics are averages already and are used as they are.
+    """
+
+    def __init__(self, model: keras.Model, decay: float) -> None:
+        """Create the averages, equal to the weights; call it under the strategy's scope."""
+        self.decay = decay
+        self._weights = model.trainable_variables
+        self.variables = [
+            keras.Variable(weight.numpy(), dtype=weight.dtype, trainable=False, name=f"average_{index}")
+            for index, weight in enumerate(self._weights)
+        ]
+
+    def update(self, step: tf.Tensor) -> None:
+        """Move towards the weights after optimizer step `step` (0 is the first), across replicas, in a graph."""
+        count = tf.cast(step, tf.float32)
+        share = 1.0 - tf.minimum(self.decay, (1.0 + count) / (10.0 + count))
+        strategy = tf.distribute.get_strategy()
+        for average, weight in zip(self.variables, self._weights, strict=True):
+            strategy.extended.update(average.value, _approach, args=(weight.value, share), group=False)
+
+    def give(self) -> None:
+        """Give the model the averaged weights."""
+        for weight, average in zip(self._weights, self.variables, strict=True):
+            weight.assign(average.numpy())
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Give the model the averaged weights, and its own back afterwards."""
+        own = [weight.numpy() for weight in self._weights]
+        try:
+            self.give()
+            yield
+        finally:
+            for weight, value in zip(self._weights, own, strict=True):
+                weight.assign(value)
+
+
+def _approach(average: tf.Variable, weight: tf.Tensor, share: tf.Tensor) -> None:
+    average.assign_add(tf.cast(share, average.dtype) * (weight - average))

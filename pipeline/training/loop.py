@@ -1,0 +1,227 @@
+"""The one training loop: for one device and many, resumable at any step, exact on a CPU."""
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from pipeline.errors import UserError
+from pipeline.tasks.base import Task
+from pipeline.training.averaging import WeightAverage
+from pipeline.training.callbacks import write_history
+from pipeline.training.checkpoint import Checkpoints, Progress
+from pipeline.training.fused_norm import fused_norm
+from pipeline.training.interrupt import StopWish, stop_wish
+from pipeline.training.runtime import Runtime
+from pipeline.training.schedules import Schedule
+from pipeline.training.step import Meters, Parts, distributed, training_call, validation_call
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The input: `training(step)` starts at a global step and is a pure function of it; one batch is one step."""
+
+    training: Callable[[int], tf.data.Dataset]
+    validation: tf.data.Dataset
+    size: int  # images in a training batch
+    steps_per_epoch: int
+    validation_steps: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how carefully to train; see `train` in the experiment."""
+
+    epochs: int
+    seed: int = 0
+    accumulate: int = 1
+    ema: float | None = None
+    patience: int | None = None
+    keep: str = "best"
+    checkpoint_minutes: float = math.inf
+    history: Path | None = None
+    callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=tuple)
+
+
+class Loop:
+    """Train one model. `run` may be called again after an interruption, here or in another process."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        task: Task,
+        optimizer: keras.Optimizer,
+        schedule: Schedule,
+        batches: Batches,
+        settings: Settings,
+        runtime: Runtime,
+        checkpoints: Checkpoints,
+    ) -> None:
+        """Model and optimizer were made under the runtime's strategy; the model's weights are changed in place."""
+        self.model, self.batches, self.settings, self.runtime = model, batches, settings, runtime
+        self.checkpoints, self.monitor = checkpoints, task.monitor
+        self.sign = 1.0 if task.measures[task.monitor].higher_is_better else -1.0
+        with runtime.strategy.scope():
+            average = WeightAverage(model, settings.ema) if settings.ema else None
+            self.parts = Parts(model, task, optimizer, schedule, average, Meters(task), Meters(task))
+        self.progress = Progress(settings.seed)
+
+    def run(self) -> list[Row]:
+        """Train to the last epoch or until patience ends, from the last checkpoint on; leave the kept weights.
+
+        Raises UserError when the loss is not finite, and when someone asked the run to stop.
+        """
+        self.progress = self.checkpoints.restore(self._state()) or self.progress
+        self._write_history()
+        callbacks = keras.callbacks.CallbackList(list(self.settings.callbacks), model=self.model)
+        callbacks.set_params({"epochs": self.settings.epochs, "steps": self.batches.steps_per_epoch, "verbose": 0})
+        self.model.stop_training = False
+        callbacks.on_train_begin()
+        with stop_wish() as wish:
+            self._run_epochs(callbacks, wish)
+        callbacks.on_train_end()
+        self._leave_kept_weights()
+        return self.progress.rows
+
+    def _run_epochs(self, callbacks: keras.callbacks.CallbackList, wish: StopWish) -> None:
+        if self._finished():
+            return
+        train = training_call(self.parts, self.runtime, self.settings.accumulate)
+        validate = validation_call(self.parts, self.runtime)
+        batches = distributed(self.batches.training(self.progress.step), self.runtime)
+        while not self._finished():
+            epoch = len(self.progress.rows)
+            callbacks.on_epoch_begin(epoch)
+            self._train_epoch(train, batches, callbacks, wish)
+            self._replicas_agree()
+            with self._averaged():
+                self._validate(validate, wish)
+                if not wish.asked:
+                    self._end_epoch()
+            self._stop_if(wish)
+            self._save()
+            callbacks.on_epoch_end(epoch, self.progress.rows[-1])
+
+    def _train_epoch(
+        self,
+        train: Callable[..., tf.Tensor],
+        batches: Iterator[Any],
+        callbacks: keras.callbacks.CallbackList,
+        wish: StopWish,
+    ) -> None:
+        end = (len(self.progress.rows) + 1) * self.batches.steps_per_epoch
+        saved = time.monotonic()
+        # Only training steps see the fused op: the first call traces it into `train`.
+        with fused_norm(self.model) if self.runtime.fused_norm else contextlib.nullcontext():
+            while self.progress.step < end:
+                start, first = time.monotonic(), self.progress.step
+                steps = min(self.runtime.steps_per_call, end - first)
+                callbacks.on_train_batch_begin(first)
+                loss, bad = train(batches, tf.constant(first, tf.int64), tf.constant(steps)).numpy()
+                self._check_finite(int(bad))
+                self.progress.step += steps
+                self.progress.seconds += time.monotonic() - start
+                callbacks.on_train_batch_end(self.progress.step - 1, {"loss": float(loss)})
+                self._stop_if(wish)
+                if self.progress.step < end and time.monotonic() - saved >= 60 * self.settings.checkpoint_minutes:
+                    self._save()
+                    saved = time.monotonic()
+
+    def _validate(self, validate: Callable[..., None], wish: StopWish) -> None:
+        self.parts.validation.reset()
+        batches = distributed(self.batches.validation, self.runtime)
+        left = self.batches.validation_steps
+        while left and not wish.asked:
+            steps = min(self.runtime.steps_per_call, left)
+            validate(batches, tf.constant(steps))
+            left -= steps
+
+    def _end_epoch(self) -> None:
+        self.progress.rows.append(self._row())
+        self.progress.seconds = 0.0
+        self.parts.training.reset()
+        if self._best_epoch() == len(self.progress.rows):
+            self.checkpoints.save_best(len(self.progress.rows), self.model.variables)
+
+    def _row(self) -> Row:
+        epoch, step = len(self.progress.rows) + 1, self.progress.step
+        images = self.batches.steps_per_epoch * self.batches.size
+        return {
+            "epoch": epoch,
+            "step": step,
+            "learning_rate": float(self.parts.schedule(tf.constant(step - 1, tf.int64))),
+            "seconds": self.progress.seconds,
+            "images_per_second": images / self.progress.seconds,
+            **self.parts.training.results(),
+            **{f"val_{name}": value for name, value in self.parts.validation.results().items()},
+        }
+
+    def _finished(self) -> bool:
+        epochs, patience = len(self.progress.rows), self.settings.patience
+        stale = patience is not None and epochs - self._best_epoch() >= patience
+        return epochs >= self.settings.epochs or (epochs > 0 and stale) or self.model.stop_training
+
+    def _best_epoch(self) -> int:
+        """Return the epoch (from 1) with the best validation score, 0 before there is one.
+
+        Among equals, which small validation splits give often, the lower validation loss wins, then the earlier one.
+        """
+        scores = [(self.sign * row[f"val_{self.monitor}"], -row["val_loss"]) for row in self.progress.rows]
+        scores = [score if all(map(math.isfinite, score)) else (-math.inf, 0.0) for score in scores]
+        return 1 + max(range(len(scores)), key=scores.__getitem__) if scores else 0
+
+    def _state(self) -> list[keras.Variable]:
+        """Return every variable that a run at this step consists of: dropout's seeds and metrics' sums too."""
+        average = self.parts.average.variables if self.parts.average else []
+        return [*self.model.variables, *self.parts.optimizer.variables, *average, *self.parts.training.variables]
+
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        return self.parts.average.applied() if self.parts.average else contextlib.nullcontext()
+
+    def _leave_kept_weights(self) -> None:
+        if self.settings.keep == "best":
+            self.checkpoints.restore_best(self._best_epoch(), self.model.variables)
+        elif self.parts.average:
+            self.parts.average.give()
+
+    def _save(self) -> None:
+        self._replicas_agree()
+        self.checkpoints.save(self.progress, self._state())
+        self._write_history()
+
+    def _write_history(self) -> None:
+        if self.settings.history and self.runtime.chief:
+            write_history(self.settings.history, self.progress.rows)
+
+    def _replicas_agree(self) -> None:
+        """Average what each replica counts for itself: batch norm's moving statistics."""
+        if self.runtime.replicas > 1:
+            for variable in self.model.non_trainable_variables:
+                if variable.dtype.startswith("float"):
+                    variable.assign(self.runtime.strategy.reduce("MEAN", variable.value, axis=None))
+
+    def _check_finite(self, bad: int) -> None:
+        if bad >= 0:
+            epoch, step = divmod(bad, self.batches.steps_per_epoch)
+            raise UserError(
+                f"the loss is not finite in epoch {epoch + 1}, step {step + 1}: try a lower "
+                "train.optimizer.learning_rate, train.clip_norm, or train.precision=float32; "
+                "the last checkpoint was kept"
+            )
+
+    def _stop_if(self, wish: StopWish) -> None:
+        if wish.asked:
+            self._save()
+            epoch, step = divmod(self.progress.step - 1, self.batches.steps_per_epoch)
+            raise UserError(f"stopped at epoch {epoch + 1}, step {step + 1}; continue with the same command")
