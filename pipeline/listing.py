@@ -1,0 +1,79 @@
+"""What an experiment can name, as tables."""
+
+import difflib
+import logging
+from collections.abc import Callable
+
+import pandas as pd
+
+from pipeline import registry
+from pipeline.config import presets
+from pipeline.errors import UserError
+from pipeline.registry import Registry
+
+_REGISTRIES = {
+    "sources": registry.SOURCES,
+    "augmentations": registry.AUGMENTATIONS,
+    "models": registry.MODELS,
+    "tasks": registry.TASKS,
+    "optimizers": registry.OPTIMIZERS,
+    "schedules": registry.SCHEDULES,
+    "recipes": registry.RECIPES,
+}
+
+log = logging.getLogger(__name__)
+
+
+def tables(kind: str | None = None) -> dict[str, pd.DataFrame]:
+    """Return a table of names, options and meaning for each kind, or for one.
+
+    Only `models`, asked for alone, builds what it lists: its parameters and MACs are counted, not written down.
+    Raises UserError for an unknown kind.
+    """
+    if kind is None:
+        return {name: make() for name, make in _makers().items()}
+    if kind not in _makers():
+        close = difflib.get_close_matches(kind, _makers(), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(_makers())}."
+        raise UserError(f"there is nothing called {kind!r} to list; {hint}", usage=True)
+    return {kind: count_models() if kind == "models" else _makers()[kind]()}
+
+
+def count_models() -> pd.DataFrame:
+    """Build every model at its reference input and count its parameters and multiply-accumulates."""
+    from pipeline.models.inspect import summary
+
+    log.info("building every model to count it; this takes up to a minute")
+    rows = []
+    for name in registry.MODELS.names():
+        cost = summary(name)
+        rows.append(
+            {
+                "name": name,
+                "input": "×".join(str(size) for size in cost.input_shape),
+                "classes": cost.classes,
+                "parameters": cost.parameters,
+                "MACs (M)": round(cost.macs / 1e6, 3),
+                "what": registry.MODELS.describe(name),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _makers() -> dict[str, Callable[[], pd.DataFrame]]:
+    makers = {kind: lambda table=table: _entries(table) for kind, table in _REGISTRIES.items()}
+    return {**makers, "presets": _presets}
+
+
+def _entries(table: Registry) -> pd.DataFrame:
+    rows = []
+    for name in table.names():
+        fields = table.options(name).model_fields.items()
+        options = ", ".join(key if field.is_required() else f"{key}={field.default}" for key, field in fields)
+        rows.append({"name": name, "options": options, "what": table.describe(name)})
+    return pd.DataFrame(rows)
+
+
+def _presets() -> pd.DataFrame:
+    notes = {name: path.read_text(encoding="utf-8").partition("\n")[0] for name, path in presets().items()}
+    return pd.DataFrame([{"name": name, "what": note.lstrip("# ")} for name, note in notes.items()])

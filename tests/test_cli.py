@@ -1,0 +1,128 @@
+"""The command line: exit codes, one-sentence errors, and the whole job from images to .tflite and back."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipeline.cli import main
+
+
+@pytest.fixture
+def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """Call the command line in this process; return the exit code, stdout and stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["pipeline", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def test_help_names_every_command(run_cli):
+    code, out, _ = run_cli("--help")
+    assert code == 0
+    for command in ("train", "eval", "export", "predict", "data", "list", "doctor"):
+        assert f" {command} " in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "digitz"], 2, "did you mean 'digits'?"),
+        (["train", "digits", "train.optimizer.learning_rate=fast"], 2, "learning_rate cannot be 'fast'"),
+        (["train", "model.name=resnet21"], 2, "did you mean 'resnet"),
+        (["train", "digits", "train.epochs"], 2, "key=value"),
+        (["list", "modles"], 2, "did you mean 'models'?"),
+        (["eval", "no/such/run"], 1, "does not exist"),
+        (["export", "no/such/run"], 1, "does not exist"),
+        (["predict", "no/such/run", "a.jpg"], 1, "no/such/run"),
+        (["frobnicate"], 2, "frobnicate"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_an_exit_code(run_cli, arguments, code, message):
+    found, out, err = run_cli(*arguments)
+    assert found == code
+    assert message in err
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_list_prints_every_kind_as_json(run_cli):
+    for kind in ("sources", "augmentations", "tasks", "optimizers", "schedules", "recipes", "presets"):
+        code, out, _ = run_cli("list", kind, "--json")
+        assert code == 0
+        rows = json.loads(out)
+        assert rows, f"{kind} is empty"
+        assert all(row["name"] and row["what"] for row in rows)
+
+
+@pytest.fixture
+def color_folder(tmp_path: Path) -> Path:
+    """Write class folders that a tiny network can learn: red, green and blue pictures."""
+    colors = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+    for split, count in (("train", 12), ("test", 5)):
+        for name, color in colors.items():
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (20 + index, 24), color).save(folder / f"{index}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.slow
+def test_a_persons_own_folder_from_images_to_tflite_and_back(run_cli, color_folder: Path, tmp_path: Path):
+    run, photos = tmp_path / "mine", color_folder
+    settings = [
+        f"data.source.path={photos}", "data.image_size=[16, 16]", "data.batch_size=8", "data.augment=[]",
+        "model=simple_cnn", "train.epochs=8", "export.variants=[float32, int8, uint8]",
+    ]  # fmt: skip
+    assert run_cli("data", "folder", *settings, "--show", tmp_path / "augmented.png")[0] == 0
+    assert Image.open(tmp_path / "augmented.png").width > 100
+
+    code, _, err = run_cli("train", "folder", *settings, "--run", run)
+    assert code == 0, err
+    assert (run / "model.keras").is_file()
+    before = (run / "model.keras").read_bytes()
+    code, _, err = run_cli("train", "folder", *settings, "--run", run)
+    assert code == 0
+    assert "--force" in err
+    assert (run / "model.keras").read_bytes() == before, "a finished run was trained again"
+    assert run_cli("train", "folder", *settings, "train.seed=1", "--run", run)[0] == 1
+
+    code, out, err = run_cli("eval", run, "--json")
+    assert code == 0, err
+    rows = {row["metric"]: row for row in json.loads(out)}
+    assert rows["accuracy"]["value"] == 1.0
+    assert rows["accuracy"]["n"] == 15
+    assert rows["accuracy"]["low"] == pytest.approx(0.796, abs=1e-3)  # Wilson's, 15 of 15
+
+    code, out, err = run_cli("export", run, "--json")
+    assert code == 0, err
+    assert [row["variant"] for row in json.loads(out)] == ["float32", "int8", "uint8"]
+    results = pd.read_csv(run / "export" / "results.csv")
+    assert list(results["score"]) == [1.0, 1.0, 1.0]
+    page = (run / "report.html").read_text()
+    assert "int8" in page
+    assert "data:image/png" in page
+
+    picture = photos / "test" / "green" / "0.png"
+    for model in (run, run / "export" / "float32.tflite", run / "export" / "int8.tflite"):
+        code, out, err = run_cli("predict", model, picture, "--json")
+        assert code == 0, err
+        assert json.loads(out)[0]["label"] == "green"
+
+    code, _, err = run_cli("predict", run, photos / "nothing.png")
+    assert code == 1
+    assert "nothing.png" in err
+    code, _, err = run_cli("eval", run, "--split", "validate")
+    assert code == 1
+    assert "validation" in err
