@@ -1,0 +1,92 @@
+"""Augmentations: drawn once per sample, applied to image, mask and boxes alike, on whole batches."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from pipeline.data.augment.color import Color, recolor
+from pipeline.data.augment.draw import Batch, Step
+from pipeline.data.augment.geometric import Geometric, move
+from pipeline.errors import UserError
+from pipeline.registry import AUGMENTATIONS
+
+
+class _Part(NamedTuple):
+    """One fusable piece of an augmentation; the pieces of one augmentation share its number, and so its seed."""
+
+    name: str
+    number: int
+    change: Geometric | Color | Step
+
+
+def compile_augmentations(
+    augmentations: Sequence[tuple[str, Mapping[str, Any]]], classes: int, fields: Collection[str]
+) -> Callable[[Batch, tf.Tensor], Batch]:
+    """Make one function of a batch and a seed (2,) from registered names and their options, in order.
+
+    The batch holds `image` (B, H, W, 1 or 3), any real type, values 0..255, and those `fields` of `label` int32 (B,),
+    `mask` int32 (B, H, W), `boxes` float32 (B, N, 4) with `classes` int32 (B, N), -1 where a row is padding. All shapes
+    are static. It gives `image` float32; Mixup and CutMix make `label` float32 (B, classes). Consecutive
+    geometric augmentations are one warp, consecutive colour ones one colour map. Everything random comes from the seed.
+
+    Raises UserError when an augmentation cannot keep one of the fields true.
+    """
+    parts = [
+        _Part(name, number, change)
+        for number, (name, options) in enumerate(augmentations)
+        for change in _changes(AUGMENTATIONS.build(name, **options))
+    ]
+    mixing = [part.name for part in parts if isinstance(part.change, Step) and part.change.mixes]
+    _check_fields(mixing, fields)
+
+    @tf.autograph.experimental.do_not_convert
+    def augment(batch: Batch, seed: tf.Tensor) -> Batch:
+        batch = dict(batch, image=tf.cast(batch["image"], tf.float32))
+        if mixing:
+            batch["label"] = tf.one_hot(batch["label"], classes)
+        for group in _groups(parts):
+            batch = _apply(batch, group, seed)
+        return batch
+
+    return augment
+
+
+def _changes(built: Any) -> tuple[Geometric | Color | Step, ...]:
+    return built if isinstance(built, tuple) else (built,)
+
+
+def _groups(parts: list[_Part]) -> list[list[_Part]]:
+    """Cut the list into runs that are computed as one."""
+    groups: list[list[_Part]] = []
+    for part in parts:
+        if groups and all(_fuse(other.change, part.change) for other in groups[-1]):
+            groups[-1].append(part)
+        else:
+            groups.append([part])
+    return groups
+
+
+def _fuse(first: Any, second: Any) -> bool:
+    if isinstance(first, Geometric) and isinstance(second, Geometric):
+        return first.fuses(second)
+    return isinstance(first, Color) and isinstance(second, Color)
+
+
+def _apply(batch: Batch, group: list[_Part], seed: tf.Tensor) -> Batch:
+    drawn = [(part.change, tf.random.experimental.stateless_fold_in(seed, part.number)) for part in group]
+    if isinstance(group[0].change, Geometric):
+        return move(batch, drawn)
+    if isinstance(group[0].change, Color):
+        return recolor(batch, drawn)
+    [(step, step_seed)] = drawn
+    return step.apply(batch, step_seed)
+
+
+def _check_fields(mixing: list[str], fields: Collection[str]) -> None:
+    for name in mixing:
+        for field in ("mask", "boxes"):
+            if field in fields:
+                raise UserError(f"data.augment: {name} mixes whole labels and cannot mix {field}; leave it out.")
+        if "label" not in fields:
+            raise UserError(f"data.augment: {name} mixes labels, and these samples have none; leave it out.")
