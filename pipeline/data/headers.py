@@ -1,8 +1,7 @@
 """What the first bytes of an image file say, read without decoding a single pixel."""
 
-import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +36,20 @@ class Refusal:
     reason: str
 
 
-def scan_headers(paths: Iterable[str | Path]) -> list[Header | Refusal]:
-    """Read many headers in order, on all cores. Files that cannot be images are refused, none is decoded."""
-    with warnings.catch_warnings():  # the filters are the process's, so the threads below see them
+def scan_headers(paths: Sequence[str | Path]) -> list[Header | Refusal]:
+    """Read many headers in order. Files that cannot be images are refused, none is decoded."""
+    # Parsing holds Python's lock, so threads only overlap the waiting for a slow disk; one task per file would cost
+    # more than the parsing itself.
+    chunks = [paths[start : start + 256] for start in range(0, len(paths), 256)]
+    with warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
+        # The filters are the process's, so the threads see them.
         warnings.simplefilter("ignore")  # broken EXIF blocks warn; such an image still is one
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            return list(pool.map(_read_header, paths, chunksize=256))
+        return [header for chunk in pool.map(_read_headers, chunks) for header in chunk]
+
+
+def _read_headers(paths: Sequence[str | Path]) -> list[Header | Refusal]:
+    return [_read_header(path) for path in paths]
 
 
 def _read_header(path: str | Path) -> Header | Refusal:

@@ -11,7 +11,7 @@ Sample = dict[str, tf.Tensor]
 
 @dataclass(frozen=True)
 class Split:
-    """One split: `count` samples in a fixed order, read by index (`load`) or, where that is impossible, in order (`stream`).
+    """One split: `count` samples in a fixed order, read by index (`load`) or, where that cannot be, as a `stream`.
 
     A sample holds `image` (uint8 (H, W, C), or a scalar string: the encoded file), `id` (string) and what the source
     knows: `label` int32 (), `mask` int32 (H, W), or encoded as a scalar string, `boxes` float32 (N, 4) as relative

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from pipeline.data.preprocess import VOID, Preprocess, decode_image, decode_mask, turn_upright
+from pipeline.data.decoding import decode_image, decode_mask, turn_upright
+from pipeline.data.preprocess import VOID, Preprocess
 from pipeline.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
