@@ -88,11 +88,10 @@ def one_cycle(
     rise: Fraction = 0.3,
     start: Fraction = 0.04,
     final: Fraction = 0.0001,
-    warmup: Fraction = 0.0,
 ) -> Schedule:
     """Up from `start` times the learning rate during `rise` of the run, then down to `final` (arXiv 1708.07120).
 
-    Both legs are half cosines. Momentum stays as it is.
+    Both legs are half cosines. The rise is its warmup, and momentum stays as it is.
     """
 
     def curve(progress: tf.Tensor) -> tf.Tensor:
@@ -100,7 +99,7 @@ def one_cycle(
         down = _fall((progress - rise) / max(1.0 - rise, 1e-9), final)
         return tf.where(progress < rise, up, down)
 
-    return _warmed(learning_rate, steps, warmup, curve)
+    return _warmed(learning_rate, steps, 0.0, curve)
 
 
 def _fall(progress: tf.Tensor, final: float) -> tf.Tensor:

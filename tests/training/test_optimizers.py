@@ -1,0 +1,68 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline.registry import OPTIMIZERS
+from pipeline.training.optimizers import decays
+
+
+def linear(value: float = 3.0) -> keras.Model:
+    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(value))])
+    net.layers[0].bias.assign([value])
+    return net
+
+
+def test_there_are_three_optimizers():
+    assert OPTIMIZERS.names() == ["adam", "adamw", "sgd"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+@pytest.mark.parametrize("options", [{}, {"nesterov": True}], ids=str)
+def test_every_optimizer_minimises_a_parabola(name, options):
+    if name != "sgd" and options:
+        options = {"beta_1": 0.8}
+    net = linear()
+    optimizer = OPTIMIZERS.build(name, net, None, **{"learning_rate": 0.05, **options})
+    for _ in range(200):
+        optimizer.apply([2 * tf.convert_to_tensor(v) for v in net.trainable_variables])
+    for variable in net.trainable_variables:
+        np.testing.assert_allclose(variable.numpy(), 0, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_decay_shrinks_kernels_and_leaves_norms_and_biases(name):
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(2, 1, name="beta1")(inputs)
+    x = keras.layers.DepthwiseConv2D(3, name="bias_like")(x)
+    x = keras.layers.BatchNormalization()(x)
+    net = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    optimizer = OPTIMIZERS.build(name, net, None, learning_rate=0.1, weight_decay=0.5)
+    for variable in net.trainable_variables:
+        variable.assign(tf.ones(variable.shape))
+    optimizer.apply([tf.zeros(v.shape) for v in net.trainable_variables])
+    decayed = {v.path for v in net.trainable_variables if not np.allclose(v.numpy(), 1)}
+    kernels = [v for v in net.trainable_variables if "kernel" in v.path]
+    assert decayed == {v.path for v in kernels}
+    assert len(decayed) == 3
+    assert len(net.trainable_variables) == 8
+    for kernel in kernels:
+        np.testing.assert_allclose(kernel.numpy(), 1 - 0.1 * 0.5, rtol=1e-6)  # decoupled: learning rate times decay
+        assert decays(kernel)
+
+
+def test_momentum_by_hand():
+    net = linear(1.0)
+    optimizer = OPTIMIZERS.build("sgd", net, None, learning_rate=0.1, momentum=0.5)
+    for _ in range(2):
+        optimizer.apply([tf.ones(v.shape) for v in net.trainable_variables])
+    # v1 = -0.1, w = 0.9; v2 = 0.5 * -0.1 - 0.1 = -0.15, w = 0.75
+    np.testing.assert_allclose(net.layers[0].kernel.numpy(), 0.75, rtol=1e-6)
+
+
+def test_clipping_scales_all_gradients_by_their_common_norm():
+    net = linear(1.0)
+    optimizer = OPTIMIZERS.build("sgd", net, 1.0, learning_rate=1.0, momentum=0.0)
+    optimizer.apply([tf.constant([[3.0], [0.0]]), tf.constant([4.0])])  # norm 5
+    np.testing.assert_allclose(net.layers[0].kernel.numpy(), [[1 - 0.6], [1.0]], rtol=1e-6)
+    np.testing.assert_allclose(net.layers[0].bias.numpy(), [1 - 0.8], rtol=1e-6)
