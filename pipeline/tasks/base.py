@@ -55,6 +55,7 @@ class Task(Protocol):
     fields: tuple[str, ...]  # sample fields it needs beside the image: ("label",) or ("mask",)
     monitor: str  # the measure that picks the best epoch and is compared between models, the first of `measures`
     measures: Mapping[str, Measure]
+    legend: Mapping[str, tuple[int, int, int]]  # class name to its RGB colour in the pictures of `show`, if it has any
 
     def check(self, model: keras.Model) -> None:
         """Raise UserError when the model's output does not have this task's shape, naming a model that does."""

@@ -69,6 +69,11 @@ class Classification:
     fields = ("label",)
     monitor = "accuracy"
 
+    @property
+    def legend(self) -> Mapping[str, tuple[int, int, int]]:
+        """Return nothing: its pictures have no colours of their own."""
+        return {}
+
     @cached_property
     def measures(self) -> Mapping[str, Measure]:
         """Accuracy first, then what it hides."""

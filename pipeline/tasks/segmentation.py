@@ -16,7 +16,7 @@ from pipeline.ops.segmentation import mean_iou, overlap, per_class_table
 from pipeline.registry import TASKS, Fraction
 from pipeline.tasks import class_weights as weighting
 from pipeline.tasks.base import Measure, Scores, Task
-from pipeline.tasks.drawing import as_rgb, overlay
+from pipeline.tasks.drawing import IGNORED, as_rgb, overlay, palette
 
 
 @TASKS.register
@@ -51,6 +51,13 @@ class Segmentation:
 
     fields = ("mask",)
     monitor = "mean_iou"
+
+    @property
+    def legend(self) -> Mapping[str, tuple[int, int, int]]:
+        """Return each class's colour in masks, and that of pixels which do not count."""
+        colours = [tuple(map(int, colour)) for colour in palette(len(self.classes))]
+        ignored = {} if self.ignore_label is None else {"(ignored)": IGNORED}
+        return dict(zip(self.classes, colours, strict=True)) | ignored
 
     @cached_property
     def measures(self) -> Mapping[str, Measure]:

@@ -1,0 +1,176 @@
+"""Score a finished run on one split and write everything there is to know about it beside the run."""
+
+import base64
+import io
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import pandas as pd
+from PIL import Image
+
+from pipeline.config import Experiment
+from pipeline.data.input import Prepared, prepare
+from pipeline.data.preprocess import Preprocess
+from pipeline.data.source import Source
+from pipeline.data.split import with_validation
+from pipeline.errors import UserError
+from pipeline.evaluation import figures
+from pipeline.evaluation.report import write_report
+from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, score
+from pipeline.evaluation.statistics import Interval
+from pipeline.registry import SOURCES, TASKS
+from pipeline.runs import Run, write_atomically
+from pipeline.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+# What an evaluation may set anew; everything else belongs to the trained model.
+_FREE = ("source", "batch_size", "cache_mb", "max_corrupt")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of a run on one split; `folder` holds them as files."""
+
+    run: Run
+    split: str
+    folder: Path
+    metrics: dict[str, Interval]
+    tables: dict[str, pd.DataFrame]
+    scored: Scored
+    report_path: Path
+
+    def table(self) -> pd.DataFrame:
+        """Return one row per measure: value, 95 % interval, n."""
+        return pd.DataFrame([{"measure": name, **asdict(found)} for name, found in self.metrics.items()])
+
+
+def evaluate(run: Run | Path | str, *, split: str = "test", overrides: Sequence[str] = ()) -> Evaluation:
+    """Score a run's model on a split, and write `evaluation/<split>/` and the report.
+
+    Overrides such as `data.source.path=...` score it on other data, which must have the same classes; what is written
+    then goes to a folder of its own, so that the run's own scores stay.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    experiment = _replaced(run.experiment, overrides)
+    is_own = experiment.data.source == run.experiment.data.source
+    source = _source(run, experiment, split, is_own)
+    # The counts only matter to a loss, and none is computed here.
+    task = TASKS.build(experiment.task.name, run.classes, [1] * len(run.classes), **experiment.task.options)
+    prepared = _prepare(experiment, source, split, task)
+    model = keras.saving.load_model(run.model_path, compile=False)
+    scored = score(keras_predictor(model, task), prepared, task, experiment.data.batch_size)
+    name = split if is_own else f"{split}-{_slug(experiment.data.source.options)}"
+    evaluation = Evaluation(
+        run=run,
+        split=split,
+        folder=run.evaluation_dir(name),
+        metrics=scored.intervals(task),
+        tables=task.tables(scored.scores),
+        scored=scored,
+        report_path=run.report_path,
+    )
+    _write(evaluation, task, {"source": experiment.data.source.model_dump(mode="json"), "corrupt": prepared.corrupt})
+    write_report(run)
+    return evaluation
+
+
+def _replaced(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+    changed = experiment.replace(overrides)
+    free = dict.fromkeys(_FREE)
+    if changed.model_copy(update={"data": changed.data.model_copy(update=free)}) != experiment.model_copy(
+        update={"data": experiment.data.model_copy(update=free)}
+    ):
+        allowed = ", ".join(f"data.{name}" for name in _FREE)
+        raise UserError(f"an evaluation can set {allowed} and nothing else; the rest is part of the model.", usage=True)
+    return changed
+
+
+def _source(run: Run, experiment: Experiment, split: str, is_own: bool) -> Source:
+    data = experiment.data
+    source = SOURCES.build(data.source.name, **data.source.options)
+    # The run's own train split is what training left of it; of other data it is all of it.
+    if split == "validation" or (split == "train" and is_own):
+        source = with_validation(source, data.validation, experiment.train.seed)
+    if split not in source.splits:
+        raise UserError(f"there is no split {split!r}; this source has {', '.join(source.splits)}.")
+    if source.classes != run.classes:
+        missing = [name for name in run.classes if name not in source.classes]
+        extra = [name for name in source.classes if name not in run.classes]
+        differ = [f"{kind} {', '.join(map(repr, names[:5]))}" for kind, names in
+                  (("it lacks", missing), ("it adds", extra)) if names]  # fmt: skip
+        raise UserError(
+            f"the classes of this data are not those of {run.path}: {' and '.join(differ) or 'their order differs'}; "
+            "give data with the same classes, in the same order."
+        )
+    return source
+
+
+def _prepare(experiment: Experiment, source: Source, split: str, task: Task) -> Prepared:
+    data = experiment.data
+    if not source.splits[split].count:
+        raise UserError(f"the split {split!r} is empty: there is nothing to score.")
+    return prepare(
+        source.splits[split],
+        Preprocess(data.image_size, data.channels, data.resize),
+        fields=task.fields,
+        classes=len(source.classes),
+        cache_bytes=data.cache_mb * 2**20,
+        max_corrupt=data.max_corrupt,
+        name=split,
+    )
+
+
+def _slug(options: dict) -> str:
+    """Name other data after its options, fit for a folder name."""
+    text = "-".join(str(value) for value in options.values() if value is not None)
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[-60:] or "other"
+
+
+def _write(evaluation: Evaluation, task: Task, about: dict) -> None:
+    """Write figures, tables, answers and pictures, the figures last: where they are, the rest is."""
+    folder, scored = evaluation.folder, evaluation.scored
+    rows = task.rows(scored.scores)
+    rows.insert(0, "id", scored.ids)
+    write_atomically(folder / "predictions.csv", rows.to_csv(index=False))
+    for name, table in evaluation.tables.items():
+        write_atomically(folder / f"{name}.csv", table.to_csv(index=table.index.name is not None))
+        if name in _PICTURES:
+            write_atomically(folder / f"{name}.png", _PICTURES[name](table))
+    _write_mistakes(folder, task, scored.worst)
+    about |= {
+        "split": evaluation.split,
+        "legend": task.legend,
+        "lower_is_better": [name for name, measure in task.measures.items() if not measure.higher_is_better],
+    }
+    write_atomically(folder / "about.json", json.dumps(about, indent=2, default=str) + "\n")
+    metrics = {name: asdict(found) for name, found in evaluation.metrics.items()}
+    write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+_PICTURES = {"confusion": figures.confusion, "calibration": figures.calibration}
+
+
+def _write_mistakes(folder: Path, task: Task, worst: Sequence[Mistake]) -> None:
+    """Write the pictures as one grid for people, and one by one for the report."""
+    shown = [task.show(one.image, one.y, one.prediction) for one in worst]
+    if shown:
+        write_atomically(folder / "mistakes.png", figures.mistakes(shown, task.legend))
+    else:
+        (folder / "mistakes.png").unlink(missing_ok=True)  # an earlier evaluation's
+    cards = [
+        {"id": one.id, "caption": caption, "png": _png(picture)}
+        for one, (picture, caption) in zip(worst, shown, strict=True)
+    ]
+    write_atomically(folder / "mistakes.json", json.dumps(cards, indent=1) + "\n")
+
+
+def _png(picture) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,70 @@
+"""Pictures of a run: training curves, and the exported files beside each other."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from pipeline.evaluation.figures.canvas import LIGHT, Theme, drawing, figure, grid, shorten, to_png
+
+
+def curves(history: pd.DataFrame, theme: Theme = LIGHT) -> dict[str, bytes]:
+    """Draw every quantity that has a validation column against the epoch, and the learning rate: name to picture."""
+    quantities = [name for name in history.columns if f"val_{name}" in history.columns]
+    quantities += [name for name in ("learning_rate",) if name in history.columns]
+    return {name: _curve(history, name, theme) for name in quantities}
+
+
+def _curve(history: pd.DataFrame, name: str, theme: Theme) -> bytes:
+    with drawing(theme):
+        drawn = figure(5.0, 3.3)
+        axes = drawn.add_subplot()
+        marked = "o" if len(history) <= 40 else None
+        axes.plot(
+            history["epoch"], history[name], color=theme.first, label="training", linestyle="--", marker=marked, ms=3.5
+        )
+        if f"val_{name}" in history.columns:
+            axes.plot(
+                history["epoch"], history[f"val_{name}"], color=theme.second, label="validation", marker=marked, ms=3.5
+            )
+            axes.legend()
+        axes.set_title(name.replace("_", " "))
+        axes.set_xlabel("epoch")
+        axes.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        grid(axes)
+        return to_png(drawn)
+
+
+def variants(results: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
+    """Draw score with interval, file size and latency of each exported file: one row each, three columns.
+
+    Rows, since files of equal score and speed would lie upon each other in a scatter.
+    """
+    rows = np.arange(len(results))[::-1]
+    with drawing(theme):
+        drawn = figure(9.0, 1.0 + 0.38 * len(results))
+        score, size, latency = drawn.subplots(1, 3, sharey=True, width_ratios=(1.3, 1, 1))
+        spread = np.abs(np.stack([results["score"] - results["low"], results["high"] - results["score"]]))
+        score.errorbar(results["score"], rows, xerr=spread, fmt="o", color=theme.first, capsize=3)
+        score.set_title("score, 95 % interval")
+        score.set_yticks(rows, [shorten(name) for name in results["variant"]])
+        score.set_ylim(-0.6, len(results) - 0.4)
+        score.xaxis.set_major_locator(MaxNLocator(5))
+        grid(score, "x")
+        _bars(size, rows, results["bytes"] / 1024, "KiB", "file size", theme)
+        _bars(latency, rows, results["latency_ms_p50"], "ms", "latency, median", theme)
+        return to_png(drawn)
+
+
+def _bars(axes: Axes, rows: np.ndarray, values: pd.Series, unit: str, title: str, theme: Theme) -> None:
+    bars = axes.barh(rows, values.fillna(0), height=0.55, color=theme.first)
+    texts = [
+        "–" if np.isnan(value) else f"{value:,.3g} {unit}" if value < 100 else f"{value:,.0f} {unit}"
+        for value in values
+    ]
+    axes.bar_label(bars, texts, padding=3, color=theme.ink)
+    axes.set_xlim(0, max(values.max(), 1e-9) * 1.45)
+    axes.set_title(title)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
