@@ -31,7 +31,7 @@ def _curve(history: pd.DataFrame, name: str, theme: Theme) -> bytes:
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("epoch")
         axes.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         grid(axes)
         return to_png(drawn)
 
