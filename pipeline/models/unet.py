@@ -53,9 +53,15 @@ def _encoder(input_shape: tuple[int, int, int], num_classes: int, backbone: str)
 
 
 def _up(x: Any, size: tuple[int, int], name: str) -> Any:
-    # Not UpSampling2D, which becomes two operators in a .tflite file and knows only whole factors: an odd map
-    # was halved to one pixel more than half of it.
-    return keras.layers.Resizing(*size, interpolation="nearest", name=name)(x)
+    # Not keras.layers.Resizing: its call() defaults to training=True, and Keras hands that on to every layer after it,
+    # so that their norms train in a plain model(x). Not "nearest", which is many operators in a .tflite file. float32
+    # under every policy: XLA gives the gradient of a bfloat16 resize as float32 and then refuses to compile it.
+    x = keras.layers.UpSampling2D(interpolation="bilinear", dtype="float32", name=name)(x)
+    extra = [doubled - wanted for doubled, wanted in zip(x.shape[1:3], size, strict=True)]
+    if not any(extra):
+        return x
+    # An odd size was rounded up when it was halved.
+    return keras.layers.Cropping2D([(0, pixels) for pixels in extra], name=f"{name}_crop")(x)
 
 
 def _convolve_twice(x: Any, filters: int, name: str) -> Any:

@@ -53,12 +53,21 @@ def test_raw_pixels_in_and_float32_logits_out(name, images):
     assert model.input.name == "image"
     assert model.input.dtype == "float32"
     assert model.layers[-1].name == "logits"
-    assert model.output.shape == (None, 32, 32, CLASSES) if name == "unet" else (None, CLASSES)
+    assert model.output.shape == ((None, 32, 32, CLASSES) if name == "unet" else (None, CLASSES))
     logits = model(images)
     assert logits.shape[1:] == model.output.shape[1:]
     assert logits.dtype == tf.float32
     assert np.isfinite(logits).all()
     assert logits.numpy().min() < 0 < logits.numpy().max()
+
+
+@every_model
+def test_a_plain_call_is_inference(name, images):
+    model = model_of(name)
+    before = [weight.numpy() for weight in model.non_trainable_weights]
+    np.testing.assert_array_equal(model(images), model(images, training=False))
+    for weight, value in zip(model.non_trainable_weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value, weight.path)
 
 
 @every_model

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from pipeline.errors import UserError
 from pipeline.registry import MODELS
@@ -36,6 +37,25 @@ def test_the_decoder_doubles_its_width_at_each_level():
     model = MODELS.build("unet", (96, 96, 3), 2, backbone="resnet18", decoder_width=8)
     widths = [model.get_layer(f"decoder{level}_2_conv").filters for level in (0, 1, 2, 3, 4)]
     assert widths == [8, 16, 32, 64, 128]
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_it_trains_under_xla(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = MODELS.build("unet", (13, 16, 3), 3, backbone="resnet8", decoder_width=2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images = np.random.default_rng(0).uniform(0, 255, (2, 13, 16, 3)).astype("float32")
+
+    def gradients() -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.nn.log_softmax(model(images, training=True))[..., 0])
+        return tape.gradient(loss, model.trainable_variables)
+
+    plain, compiled = tf.function(gradients)(), tf.function(gradients, jit_compile=True)()
+    difference = tf.linalg.global_norm([a - b for a, b in zip(plain, compiled, strict=True)])
+    assert difference < (1e-4 if policy == "float32" else 0.1) * tf.linalg.global_norm(plain)
 
 
 def test_a_change_of_one_pixel_reaches_the_logits_at_its_place():
