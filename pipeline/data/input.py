@@ -1,0 +1,146 @@
+"""From a split to batches: the only place where images are cached, shuffled, batched and prefetched."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from pipeline.data.augment import compile_augmentations
+from pipeline.data.batches import Decode, Memory, Order, Reader, read_split
+from pipeline.data.preprocess import Preprocess
+from pipeline.data.source import Sample, Split
+from pipeline.data.verify import Verified, verify
+from pipeline.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_NAMED = 3  # corrupt files that a message names
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A verified split that gives batches.
+
+    Args:
+        count: samples that can be decoded.
+        corrupt: ids of the others, refused files included.
+        note: one line on how many images there are and where they are kept.
+    """
+
+    count: int
+    corrupt: tuple[str, ...]
+    note: str
+    fields: tuple[str, ...]
+    classes: int
+    reader: Reader
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Return the whole batches in an epoch, at least one: a split smaller than a batch is gone through again."""
+        return max(1, self.count // batch_size)
+
+    def training(
+        self,
+        *,
+        batch_size: int,
+        augment: Sequence[tuple[str, Mapping[str, Any]]],
+        seed: int,
+        start_step: int,
+        total_steps: int,
+        encode: Callable[[Sample], Any],
+    ) -> tf.data.Dataset:
+        """Return the batches of steps `start_step` to `total_steps`: image float32 (B, H, W, C) in 0..255, and y.
+
+        A batch is a function of the seed and its step alone: it is the same whatever the start step was.
+        """
+        order = Order(batch_size, seed, start_step, total_steps, self.steps_per_epoch(batch_size))
+        change = compile_augmentations(augment, self.classes, self.fields)
+
+        def finish(step: tf.Tensor, batch: Sample) -> tuple[tf.Tensor, Any]:
+            batch = change(_with_int_masks(batch), tf.stack([tf.cast(seed, tf.int64), step]))
+            return batch["image"], encode(batch)
+
+        steps = tf.data.Dataset.range(start_step, total_steps)
+        return _run(tf.data.Dataset.zip(steps, self.reader.training(order)).map(finish, tf.data.AUTOTUNE))
+
+    def evaluation(self, batch_size: int, encode: Callable[[Sample], Any]) -> tf.data.Dataset:
+        """Return all samples in index order: image float32 (B, H, W, C), y, weight float32 (B,), id string (B,).
+
+        The last batch is padded to full size by copies of its last sample, with weight 0.
+        """
+
+        def finish(batch: Sample) -> Sample:
+            real = tf.shape(batch["image"])[0]
+            rows = tf.range(batch_size)
+            whole = {name: tf.gather(values, tf.minimum(rows, real - 1)) for name, values in batch.items()}
+            whole = _with_int_masks(whole)
+            return {
+                "image": tf.cast(whole["image"], tf.float32),
+                "y": encode(whole),
+                "weight": tf.cast(rows < real, tf.float32),
+                "id": whole["id"],
+            }
+
+        return _run(self.reader.evaluation(batch_size).map(finish, tf.data.AUTOTUNE))
+
+
+def prepare(
+    split: Split,
+    preprocess: Preprocess,
+    *,
+    fields: tuple[str, ...],
+    classes: int,
+    cache_bytes: int,
+    max_corrupt: float,
+    name: str,
+) -> Prepared:
+    """Decode a split once, leave out what cannot be decoded, and keep the rest in memory if it fits `cache_bytes`.
+
+    Raises UserError when more than the share `max_corrupt` is left out, or everything.
+    """
+    verified = verify(split, preprocess, fields, classes, cache_bytes)
+    corrupt = (*(split.refused or ()), *verified.failed)
+    _report(split, verified, max_corrupt, name)
+    count = len(verified.valid)
+    if verified.arrays is not None:
+        size = sum(array.shape.num_elements() * array.dtype.size for array in verified.arrays.values())
+        note = f"{name}: {count:,} images, kept decoded in memory ({size / 2**20:.1f} MiB)"
+        reader: Reader = Memory(verified.arrays)
+    else:
+        note = f"{name}: {count:,} images, decoded anew in every epoch: they do not fit data.cache_mb"
+        decode = Decode(preprocess, fields, verified.most_boxes)
+        reader = read_split(split, tf.constant(verified.valid), decode, verified.encoded_bytes)
+        log.info(note)
+    return Prepared(count, corrupt, note, fields, classes, reader)
+
+
+def _report(split: Split, verified: Verified, max_corrupt: float, name: str) -> None:
+    """Tell of images that were left out, or raise UserError when there are too many."""
+    reasons = dict(split.refused or {}) | dict.fromkeys(verified.failed, "is damaged or cut short")
+    total = len(verified.valid) + len(reasons)
+    if not total:
+        raise UserError(f"the split {name!r} is empty: it has no image at all.")
+    if not reasons:
+        return
+    first = "; ".join(f"{one} {reason}" for one, reason in list(reasons.items())[:_NAMED])
+    more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+    share = len(reasons) / total
+    found = f"{len(reasons)} of {total} images of {name} ({share:.1%}) cannot be used: {first}{more}"
+    if share > max_corrupt or not len(verified.valid):
+        raise UserError(
+            f"{found}. That is more than data.max_corrupt ({max_corrupt:.1%}) allows; mend or remove them, or raise it."
+        )
+    log.info("%s; they are left out.", found)
+
+
+def _with_int_masks(batch: Sample) -> Sample:
+    return batch | {"mask": tf.cast(batch["mask"], tf.int32)} if "mask" in batch else batch
+
+
+def _run(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    # Rewriting the graph copies every tensor it captures, the whole cache among them; nothing is left to rewrite here.
+    options.experimental_optimization.apply_default_optimizations = False
+    options.deterministic = True
+    return dataset.prefetch(2).with_options(options)
