@@ -1,6 +1,7 @@
 """Draw images and class maps as RGB pictures."""
 
-import colorsys
+import functools
+import itertools
 
 import numpy as np
 
@@ -13,13 +14,30 @@ IGNORED = (128, 128, 128)
 
 
 def palette(count: int) -> np.ndarray:
-    """Return a fixed colour for each class number, uint8 (count, 3): more classes never change the earlier colours."""
-    colours = list(_OKABE_ITO[:count])
-    for number in range(len(colours), count):
-        hue = number * 0.61803399 % 1.0  # steps of the golden ratio never come close to an earlier hue soon
-        level = (0.95, 0.6, 0.8)[number % 3]
-        colours.append(tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.75, level)))
-    return np.array(colours, np.uint8)
+    """Return a fixed colour for each class number, uint8 (count, 3): more classes never change the earlier colours.
+
+    After the eight come the colours that are farthest from all before; beyond 500 classes they repeat.
+    """
+    order = _colours()
+    return np.array([order[number % len(order)] for number in range(count)], np.uint8)
+
+
+@functools.cache
+def _colours() -> tuple[tuple[int, int, int], ...]:
+    candidates = np.array(list(itertools.product(np.linspace(0, 255, 8).round(), repeat=3)))
+    taken = [*_OKABE_ITO, IGNORED, (255, 255, 255)]
+    distance = np.min([_distance(candidates, np.array(colour)) for colour in taken], axis=0)
+    chosen = list(_OKABE_ITO)
+    while distance.max() > 0 and len(chosen) < 500:
+        farthest = candidates[np.argmax(distance)]
+        chosen.append(tuple(int(part) for part in farthest))
+        distance = np.minimum(distance, _distance(candidates, farthest))
+    return tuple(chosen)
+
+
+def _distance(colours: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return how different colours look, roughly: the eye sees green best and blue least."""
+    return np.sqrt(((colours - other) ** 2) @ np.array([3.0, 4.0, 2.0]))
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

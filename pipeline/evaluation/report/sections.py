@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.evaluation import figures
-from pipeline.evaluation.report.tables import Table, flat_table, metrics_table, to_table
+from pipeline.evaluation.report.tables import Table, flat_table, metrics_table, title, to_table
 from pipeline.runs import Run
 
 _CONFUSIONS = 10
@@ -93,7 +93,7 @@ def _evaluated(folder: Path) -> Evaluated:
         source=", ".join(f"{key}: {value}" for key, value in about["source"].items()),
         corrupt=about["corrupt"],
         metrics=metrics_table(metrics, about["lower_is_better"]),
-        per_class=to_table(per_class) if per_class is not None else None,
+        per_class=to_table(per_class, bars=True) if per_class is not None else None,
         confusion=_confusion(confusion),
         confusions=_confusions(confusion),
         calibration=None
@@ -110,7 +110,7 @@ def _evaluated(folder: Path) -> Evaluated:
 def _headline(metrics: dict[str, dict[str, float]]) -> str:
     name, first = next(iter(metrics.items()))
     value, low, high = (f"{100 * first[key]:.1f}" for key in ("value", "low", "high"))
-    return f"{name.replace('_', ' ')} {value} % (95 % interval {low} to {high} %, n = {first['n']:,})"
+    return f"{title(name)} {value} % (95 % interval {low} to {high} %, n = {first['n']:,})"
 
 
 def _confusion(table: pd.DataFrame | None) -> Picture | None:
@@ -147,7 +147,7 @@ def _curves(run: Run) -> list[Picture]:
     drawn = {theme: figures.curves(history, theme) for theme in (figures.LIGHT, figures.DARK)}
     last = history.iloc[-1]
     return [
-        Picture.of(lambda theme, name=name: drawn[theme][name], f"{name} by epoch; at the end {last[name]:.4g}.")
+        Picture.of(lambda theme, name=name: drawn[theme][name], f"{title(name)} by epoch; at the end {last[name]:.4g}.")
         for name in drawn[figures.LIGHT]
     ]
 

@@ -1,11 +1,12 @@
 """Tables of the report: figures merged with their intervals, numbers written for reading."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+
+_WORDS = {"iou": "IoU", "f1": "F1", "top5": "top-5 accuracy"}
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,24 @@ class Table:
         return len(self.rows) > 24
 
 
+def title(name: str) -> str:
+    """Write the name of a column or a measure for reading."""
+    return " ".join(_WORDS.get(word, word) for word in str(name).split("_"))
+
+
 def metrics_table(metrics: Mapping[str, Mapping[str, float]], lower_is_better: Sequence[str]) -> Table:
     """Return one row per measure."""
-    frame = pd.DataFrame(
-        [
-            {
-                "measure": name.replace("_", " ") + (" (lower is better)" if name in lower_is_better else ""),
-                "value": found["value"],
-                "value_low": found["low"],
-                "value_high": found["high"],
-                "n": int(found["n"]),
-            }
-            for name, found in metrics.items()
-        ]
-    )
-    return to_table(frame)
+    rows = [
+        {
+            "measure": title(name) + (" (lower is better)" if name in lower_is_better else ""),
+            "value": found["value"],
+            "value_low": found["low"],
+            "value_high": found["high"],
+            "n": found["n"],
+        }
+        for name, found in metrics.items()
+    ]
+    return to_table(pd.DataFrame(rows))
 
 
 def flat_table(facts: Mapping[str, Any]) -> Table:
@@ -61,28 +65,22 @@ def flat_table(facts: Mapping[str, Any]) -> Table:
     return Table((Cell("fact"), Cell("value")), tuple((Cell(key), Cell(value)) for key, value in _flat(facts)))
 
 
-def to_table(frame: pd.DataFrame) -> Table:
-    """Write a frame; columns `x`, `x_low`, `x_high` become one, as do `score`, `low`, `high` and the like."""
+def to_table(frame: pd.DataFrame, *, bars: bool = False) -> Table:
+    """Write a frame; columns `x`, `x_low`, `x_high` become one, as do `score`, `low`, `high`.
+
+    `bars` draws these intervals too: only for shares, since the line is [0, 1].
+    """
     bounds = {name: found for name in frame.columns if (found := _bounds(frame, name))}
     merged = {bound for pair in bounds.values() for bound in pair}
-    shown = [name for name in frame.columns if name not in merged]
-    head = tuple(
-        Cell(str(name).replace("_", " ") + (", 95 % interval" if name in bounds else ""), _is_number(frame[name]))
-        for name in shown
-    )
-    rows = tuple(tuple(_cell(row, name, bounds.get(name)) for name in shown) for row in frame.to_dict("records"))
-    return Table(head, rows)
-
-
-def number(value: Any) -> str:
-    """Write a number for reading: thousands apart, four significant digits, a dash for none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, float) and not value.is_integer():
-        return (
-            f"{value:.4f}" if 0.0001 <= abs(value) < 1 else f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
-        )
-    return f"{int(value):,}"
+    head, columns = [], []
+    for name in frame.columns:
+        if name in bounds:
+            head.append(Cell(f"{title(name)}, 95 % interval", is_number=True))
+            columns.append(_intervals(frame[[name, *bounds[name]]], bars))
+        elif name not in merged:
+            head.append(Cell(title(name), _is_number(frame[name])))
+            columns.append(_cells(frame[name]))
+    return Table(tuple(head), tuple(zip(*columns, strict=True)))
 
 
 def _bounds(frame: pd.DataFrame, name: str) -> tuple[str, str] | None:
@@ -90,15 +88,32 @@ def _bounds(frame: pd.DataFrame, name: str) -> tuple[str, str] | None:
     return next((pair for pair in pairs if set(pair) <= set(frame.columns)), None)
 
 
-def _cell(row: Mapping[str, Any], name: str, bounds: tuple[str, str] | None) -> Cell:
-    value = row[name]
-    if isinstance(value, bool | str):
-        return Cell(str(value))
-    if bounds is None or pd.isna(value):
-        return Cell(number(value), is_number=True)
-    low, high = row[bounds[0]], row[bounds[1]]
-    bar = Bar(100 * low, 100 * value, 100 * high) if 0 <= low <= value <= high <= 1 else None
-    return Cell(f"{value:.3f} ({low:.3f} to {high:.3f})", is_number=True, bar=bar)
+def _cells(column: pd.Series) -> list[Cell]:
+    if not _is_number(column):
+        return [Cell("–" if pd.isna(value) else str(value)) for value in column]
+    whole = bool((column.dropna() % 1 == 0).all())
+    return [Cell(_number(value, whole), is_number=True) for value in column]
+
+
+def _number(value: float, whole: bool) -> str:
+    """Write a number with thousands apart, or with four digits, a dash for none."""
+    if pd.isna(value):
+        return "–"
+    if whole or abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) <= 1 else f"{value:.4g}"
+
+
+def _intervals(columns: pd.DataFrame, bars: bool) -> list[Cell]:
+    """Write three columns, value, low and high, as one."""
+    cells = []
+    for value, low, high in columns.itertuples(index=False):
+        if pd.isna(value):
+            cells.append(Cell("–", is_number=True))
+        else:
+            bar = Bar(100 * low, 100 * value, 100 * high) if bars else None
+            cells.append(Cell(f"{value:.3f} ({low:.3f} to {high:.3f})", is_number=True, bar=bar))
+    return cells
 
 
 def _is_number(column: pd.Series) -> bool:

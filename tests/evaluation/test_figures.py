@@ -1,0 +1,85 @@
+"""Figures: valid pictures of a readable size for two classes and for a hundred, for hostile names and short runs."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipeline.evaluation import figures
+from pipeline.evaluation.figures.canvas import shorten, wrap
+
+THEMES = [figures.LIGHT, figures.DARK]
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2, 3],
+        "step": [10, 20, 30],
+        "learning_rate": [0.1, 0.05, 0.0],
+        "loss": [2.0, 1.0, 0.5],
+        "val_loss": [2.1, 1.2, 0.9],
+        "accuracy": [0.3, 0.6, 0.8],
+        "val_accuracy": [0.2, 0.5, 0.7],
+    }
+)
+
+
+def opened(png):
+    picture = Image.open(io.BytesIO(png))
+    assert picture.format == "PNG"
+    return np.asarray(picture.convert("RGB"))
+
+
+def matrix(names):
+    counts = np.random.default_rng(0).integers(0, 3, (len(names), len(names))) + 40 * np.eye(len(names), dtype=int)
+    return pd.DataFrame(counts, pd.Index(names, name="truth"), names)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("kinds", [1, 2, 10, 100])
+def test_a_confusion_matrix_of_any_size(kinds, theme):
+    picture = opened(figures.confusion(matrix([f"class {i}" for i in range(kinds)]), theme))
+    assert 300 < picture.shape[0] < 2200
+    assert 300 < picture.shape[1] < 2200
+    assert tuple(picture[0, 0]) == tuple(int(theme.paper[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def test_names_that_look_like_formulas_or_cannot_be_drawn_do_no_harm():
+    assert opened(figures.confusion(matrix(["$x$", "$_{", "猫\n犬", "x" * 300]))).size
+
+
+def test_curves_have_one_picture_per_quantity():
+    drawn = figures.curves(HISTORY)
+    assert list(drawn) == ["loss", "accuracy", "learning_rate"]
+    for png in [*drawn.values(), *figures.curves(HISTORY.iloc[:1], figures.DARK).values()]:
+        assert len(np.unique(opened(png).reshape(-1, 3), axis=0)) > 5
+
+
+def test_a_calibration_diagram_of_one_bin():
+    table = pd.DataFrame(
+        {"from": [0.9], "to": [1.0], "confidence": [0.97], "accuracy": [1.0], "accuracy_low": [0.9],
+         "accuracy_high": [1.0], "count": [30]}
+    )  # fmt: skip
+    assert opened(figures.calibration(table)).size
+
+
+@pytest.mark.parametrize("count", [1, 7, 24])
+@pytest.mark.parametrize("shape", [(8, 8, 3), (20, 62, 3), (30, 10, 3)])
+def test_mistakes_of_any_shape_and_count(count, shape):
+    legend = {"road": (1, 2, 3), "sky": (4, 5, 6)} if shape[1] > 50 else {}
+    picture = opened(figures.mistakes([(np.zeros(shape, np.uint8), "cat (3%) → dog (97%)")] * count, legend))
+    assert max(picture.shape) < 5000
+
+
+def test_variants_are_drawn_with_a_missing_latency():
+    results = pd.DataFrame(
+        {"variant": ["float32", "int8"], "score": [0.98, 0.97], "low": [0.97, 0.96], "high": [0.99, 0.98],
+         "bytes": [400_000, 100_000], "latency_ms_p50": [0.1, np.nan]}
+    )  # fmt: skip
+    assert opened(figures.variants(results)).size
+
+
+def test_labels_are_cut_and_wrapped():
+    assert shorten("a\nb") == "a b"
+    assert len(shorten("x" * 50, 18)) == 18
+    assert all(len(line) <= 10 for line in wrap("a rather long caption of words", 10, 2).splitlines())
