@@ -28,12 +28,12 @@ def turn_upright(image: tf.Tensor, orientation: tf.Tensor | int) -> tf.Tensor:
     """Undo the camera's rotation: (h, w, C) by the EXIF orientation, 1 to 8."""
     orientation = tf.convert_to_tensor(orientation, tf.int32)
 
-    def turned() -> tf.Tensor:
+    def turn() -> tf.Tensor:
         turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
         turned = tf.cond(_is_any(orientation, 2, 3, 6, 7), lambda: turned[:, ::-1], lambda: turned)
         return tf.cond(_is_any(orientation, 3, 4, 7, 8), lambda: turned[::-1], lambda: turned)
 
-    return tf.cond(orientation > 1, turned, lambda: image)
+    return tf.cond(orientation > 1, turn, lambda: image)
 
 
 def decode_mask(encoded: tf.Tensor) -> tf.Tensor:

@@ -66,8 +66,15 @@ def _with_mask(header: Header | Refusal, mask: str, mask_header: Header | Refusa
 
 def _sort_out(root: Path, headers: Mapping[str, Header | Refusal]) -> tuple[dict[str, Header], dict[str, str]]:
     """Return the readable files and the reasons of the others. Raises UserError when none can be read."""
-    readable = {name: header for name, header in headers.items() if isinstance(header, Header)}
-    refused = {name: header.reason for name, header in headers.items() if isinstance(header, Refusal)}
+    readable, refused = {}, {}
+    for name, header in headers.items():
+        printable = name.encode("utf-8", "backslashreplace").decode()
+        if isinstance(header, Refusal):
+            refused[printable] = header.reason
+        elif printable != name:
+            refused[printable] = "has a name that is not UTF-8"
+        else:
+            readable[name] = header
     if not readable:
         name, reason = next(iter(refused.items()))
         raise UserError(f"none of {len(refused)} images below {root} can be used: {name} {reason}.")

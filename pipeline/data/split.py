@@ -25,8 +25,11 @@ SPLIT_NAMES = {
 
 
 def with_validation(source: Source, fraction: float, seed: int) -> Source:
-    """Return the source with a validation split, cut from train where it has none. Test is never touched."""
-    if "validation" in source.splits:
+    """Return the source with a validation split, cut from train where it has none. Test is never touched.
+
+    A source without train (images to evaluate on) is returned as it is.
+    """
+    if "validation" in source.splits or "train" not in source.splits:
         return source
     train, validation = _cut(source.splits["train"], fraction, seed, "validation")
     return replace(source, splits={**source.splits, "train": train, "validation": validation})
@@ -37,13 +40,15 @@ def with_test(splits: Mapping[str, Split], fraction: float) -> dict[str, Split]:
 
     Where there is a validation split but no test split, it becomes the test split: it is what its authors report on,
     and it must not also choose the weights, so validation is cut from train. Where there is neither, a fraction of
-    train is cut, the same images in every run.
+    train is cut, the same images in every run; a fraction of 1 makes all of it the test split, and of 0 none.
     """
     if "test" in splits:
         return dict(splits)
     if "validation" in splits:
         log.info("There is no test split: the validation split serves as test, and validation is cut from train.")
         return {"test" if name == "validation" else name: split for name, split in splits.items()}
+    if fraction in (0, 1):
+        return {"test": splits["train"]} if fraction else dict(splits)
     train, test = _cut(splits["train"], fraction, 0, "test")
     log.info(
         "There is no test split: %d of %d images, spread over all classes, are kept for it.",

@@ -36,6 +36,13 @@ def test_broken_exif_does_not_refuse_the_picture(tmp_path):
     assert scan_headers([tmp_path / "x.jpg"]) == [Header(3, 2, "RGB", 1)]
 
 
+def test_pictures_of_a_camera_that_stores_two_in_a_file(tmp_path):
+    red, blue = Image.new("RGB", (16, 8), (255, 0, 0)), Image.new("RGB", (16, 8), (0, 0, 255))
+    red.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[blue])
+    assert scan_headers([tmp_path / "x.jpg"]) == [Header(16, 8, "RGB", 1)]
+    np.testing.assert_allclose(Preprocess((1, 1)).read_file(tmp_path / "x.jpg")[0, 0], [255, 0, 0], atol=3)
+
+
 def test_order_is_kept_over_many_files(tmp_path):
     sizes = np.random.default_rng(0).integers(1, 30, (20, 2)).tolist()
     for index, size in enumerate(sizes):

@@ -1,6 +1,7 @@
 """Folders of a person's own images: every layout that works, and one sentence for each that does not."""
 
 import logging
+import os
 import shutil
 import zlib
 
@@ -98,6 +99,24 @@ class TestClassFolders:
             class_folders(tmp_path / name, {"a": 2, "b": 2})
         assert counts(folder(tmp_path)) == {"train": 4, "test": 4}
 
+    def test_everything_is_test(self, tmp_path):
+        class_folders(tmp_path, {"a": 2, "b": 1})
+        assert counts(folder(tmp_path, test=1.0)) == {"test": 3}
+
+    def test_name_that_is_not_utf8_is_refused(self, tmp_path):
+        class_folders(tmp_path / "train", {"a": 2, "b": 1})
+        class_folders(tmp_path / "test", {"a": 1, "b": 1})
+        os.rename(os.fsencode(tmp_path / "train/a/0.png"), os.fsencode(tmp_path / "train/a") + b"/caf\xe9.png")
+        split = folder(tmp_path).splits["train"]
+        assert split.refused == {"train/a/caf\\udce9.png": "has a name that is not UTF-8"}
+        assert ids(split) == ["train/a/1.png", "train/b/0.png"]
+
+    def test_names_in_any_language(self, tmp_path):
+        class_folders(tmp_path / "test", {"γάτα ü": 1, "犬": 1})
+        source = folder(tmp_path)
+        assert source.classes == ("γάτα ü", "犬")
+        assert Preprocess((4, 4)).apply(next(iter(source.splits["test"].dataset())))["image"].shape == (4, 4, 3)
+
     def test_a_class_may_be_called_test(self, tmp_path):
         class_folders(tmp_path, {"test": 5, "control": 5})
         assert folder(tmp_path).classes == ("control", "test")
@@ -132,7 +151,7 @@ class TestClassFolders:
             "train/b/0.png",
             "train/b/link.png",
         ]
-        assert "ignored 1 files whose extension is no image's" in caplog.text
+        assert "train: ignored 1 of its files, whose extensions are no image's" in caplog.text
 
     @pytest.mark.parametrize("kind", ["jpg", "png", "gif", "bmp", "webp"])
     def test_formats_decode(self, tmp_path, kind):

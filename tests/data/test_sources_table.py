@@ -59,6 +59,11 @@ def test_other_column_names_and_no_split(rows, tmp_path):
     assert np.bincount(source.splits["test"].labels).tolist() == [2, 2]
 
 
+def test_byte_order_mark_of_a_spreadsheet(rows, tmp_path):
+    rows.to_csv(tmp_path / "t.csv", index=False, encoding="utf-8-sig")
+    assert counts(table(tmp_path / "t.csv")) == {"train": 6, "validation": 2, "test": 2}
+
+
 def test_integer_labels_sort_by_value(rows, tmp_path):
     rows["label"] = [2, 10] * 5
     rows.to_parquet(tmp_path / "t.parquet")

@@ -80,6 +80,8 @@ def test_refused_files_are_told_once():
 def test_a_given_validation_split_is_kept():
     source = Source(("a",), frozenset(), {"train": numbered(4), "validation": numbered(2)})
     assert with_validation(source, 0.5, 0) is source
+    only_test = Source(("a",), frozenset(), {"test": numbered(2)})
+    assert with_validation(only_test, 0.5, 0) is only_test
 
 
 def test_one_image_per_class_cannot_be_cut():
@@ -98,7 +100,11 @@ def test_test_split_comes_from_validation_or_else_from_train(caplog):
     assert {name: split.count for name, split in borrowed.items()} == {"train": 8, "test": 3}
     assert "the validation split serves as test" in caplog.messages[-1]
 
-    cut = with_test({"train": numbered(8)}, 0.25)
+    everything = {"train": numbered(8)}
+    assert with_test(everything, 0) == everything
+    assert with_test(everything, 1) == {"test": everything["train"]}
+
+    cut = with_test(everything, 0.25)
     assert {name: split.count for name, split in cut.items()} == {"train": 6, "test": 2}
     assert not set(ids(cut["train"])) & set(ids(cut["test"]))
     assert "2 of 8 images" in caplog.messages[-1]

@@ -25,9 +25,9 @@ def digits() -> Source:
 
 def load_digits() -> tuple[np.ndarray, np.ndarray]:
     """Return all digits in file order: uint8 (1797, 8, 8) in 0..255 and int32 (1797,)."""
-    from sklearn.datasets import load_digits  # takes seconds to import, and no other source needs it
+    import sklearn.datasets  # takes seconds to import, and only the embedded sources need it
 
-    bunch = load_digits()
+    bunch = sklearn.datasets.load_digits()
     return np.round(bunch.images * (255 / 16)).astype(np.uint8), bunch.target.astype(np.int32)
 
 

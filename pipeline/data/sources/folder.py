@@ -24,7 +24,8 @@ def folder(*, path: str, test: Fraction = 0.2, classes: list[str] | None = None,
     image; 255 is no class. Mask classes are named by the lines of classes.txt or labels.txt in the folder.
 
     Args:
-        test: the share of images kept for test where the folder has neither test nor val.
+        test: the share of images kept for test where the folder has neither test nor val; 1 is all of them, as
+            evaluation on other images needs it.
         classes: names in label order, instead of the class folders in alphabetical order or of classes.txt.
         void: one more mask index that is no class; its pixels become 255.
     """
@@ -81,14 +82,16 @@ def _classified(root: Path, place: str, names: list[str], chosen: bool) -> Split
     absent = [name for name in names if name not in there]
     if absent and SPLIT_NAMES.get(place.lower(), "train") == "train":
         raise UserError(f"{root / place} has no folder for the class {absent[0]!r} of data.source.classes.")
-    ids, labels = [], []
+    ids, labels, ignored = [], [], 0
     for label, name in enumerate(names):
         if name in there:
-            images = _images(root, os.path.join(place, name))
+            images, others = _images(root, os.path.join(place, name), EXTENSIONS)
             if not images:
                 raise UserError(f"the class folder {root / place / name} holds no images; fill it or remove it.")
             ids += images
             labels += [label] * len(images)
+            ignored += others
+    _tell_ignored(root / place, ignored)
     split = labelled_files(root, ids, labels)
     for label in sorted(set(labels) - set(split.labels.tolist())):
         example = ids[labels.index(label)]
@@ -114,7 +117,9 @@ def _paired(root: Path, place: str, void: int | None) -> Split:
 
 def _by_stem(root: Path, place: str, extensions: frozenset[str]) -> dict[str, str]:
     files: dict[str, str] = {}
-    for name in _images(root, place, extensions):
+    names, ignored = _images(root, place, extensions)
+    _tell_ignored(root / place, ignored)
+    for name in names:
         stem = os.path.splitext(os.path.relpath(name, place))[0]
         if stem in files:
             raise UserError(f"{root} holds both {files[stem]} and {name}; two files of one name cannot be told apart.")
@@ -122,8 +127,11 @@ def _by_stem(root: Path, place: str, extensions: frozenset[str]) -> dict[str, st
     return files
 
 
-def _images(root: Path, place: str, extensions: frozenset[str] = EXTENSIONS) -> list[str]:
-    """List the image files under a subfolder, relative to `root`, sorted. Hidden ones do not count."""
+def _images(root: Path, place: str, extensions: frozenset[str]) -> tuple[list[str], int]:
+    """Return the image files under a subfolder, relative to `root`, sorted, and the number of other files.
+
+    Hidden files and folders do not count.
+    """
     found, ignored = [], 0
     for folder, subfolders, files in os.walk(root / place):
         subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
@@ -135,9 +143,12 @@ def _images(root: Path, place: str, extensions: frozenset[str] = EXTENSIONS) -> 
                 found.append(os.path.join(relative, name))
             else:
                 ignored += 1
-    if ignored:
-        log.info("%s: ignored %d files whose extension is no image's.", root / place, ignored)
-    return sorted(found)
+    return sorted(found), ignored
+
+
+def _tell_ignored(folder: Path, count: int) -> None:
+    if count:
+        log.info("%s: ignored %d of its files, whose extensions are no image's.", folder, count)
 
 
 def _subfolders(folder: Path) -> list[str]:

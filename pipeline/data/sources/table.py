@@ -30,7 +30,7 @@ def table(
 
     Args:
         split_column: holds train, val(idation) or test; without it a column named "split" is used if there is one.
-        test: the share of images kept for test where no row says test or validation.
+        test: the share of images kept for test where no row says test or validation; 1 is all of them.
     """
     file = Path(path).expanduser()
     rows = _read(file)
