@@ -18,7 +18,7 @@ _SHUFFLE_BYTES = 128 * 2**20  # of encoded images waiting in the shuffle buffer 
 
 @dataclass(frozen=True)
 class Order:
-    """Which batches: `batch_size` images a step, steps `start` to `stop`, epochs of `epoch_steps`, shuffled by `seed`."""
+    """Which batches: steps `start` to `stop` of `batch_size` images, in epochs of `epoch_steps`, shuffled by `seed`."""
 
     batch_size: int
     seed: int
@@ -116,7 +116,10 @@ class Indexed:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Samples that can only be read in order: shuffled while encoded, in a bounded buffer, and decoded after it."""
+    """Samples that can only be read in order: shuffled while encoded, in a bounded buffer, and decoded after it.
+
+    tf.data mixes the global seed (tf.random.set_seed) into a shuffle's own, so the order depends on that too.
+    """
 
     stream: Callable[[], tf.data.Dataset]
     valid: tf.Tensor  # int64 indices
@@ -130,7 +133,6 @@ class Streamed:
         start = order.start * order.batch_size
 
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            # One number from two, since tf.data mixes a shuffle's second seed with a global one.
             seed = tf.random.experimental.stateless_fold_in((order.seed, 0), number)
             seed = tf.random.stateless_uniform((), seed, 1, 2**31 - 1, tf.int64)
             shuffled = samples.shuffle(buffer, seed, reshuffle_each_iteration=False).repeat().take(length)

@@ -99,6 +99,8 @@ def prepare(
 
     Raises UserError when more than the share `max_corrupt` is left out, or everything.
     """
+    if not split.count:
+        raise UserError(f"the split {name!r} is empty: it has no image that can be used.")
     verified = verify(split, preprocess, fields, classes, cache_bytes)
     corrupt = (*(split.refused or ()), *verified.failed)
     _report(split, verified, max_corrupt, name)
@@ -118,16 +120,16 @@ def prepare(
 def _report(split: Split, verified: Verified, max_corrupt: float, name: str) -> None:
     """Tell of images that were left out, or raise UserError when there are too many."""
     reasons = dict(split.refused or {}) | dict.fromkeys(verified.failed, "is damaged or cut short")
-    total = len(verified.valid) + len(reasons)
-    if not total:
-        raise UserError(f"the split {name!r} is empty: it has no image at all.")
     if not reasons:
         return
     first = "; ".join(f"{one} {reason}" for one, reason in list(reasons.items())[:_NAMED])
     more = f"; and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
+    total = len(verified.valid) + len(reasons)
     share = len(reasons) / total
     found = f"{len(reasons)} of {total} images of {name} ({share:.1%}) cannot be used: {first}{more}"
-    if share > max_corrupt or not len(verified.valid):
+    if not len(verified.valid):
+        raise UserError(f"{found}. Nothing is left of {name}; check data.source.")
+    if share > max_corrupt:
         raise UserError(
             f"{found}. That is more than data.max_corrupt ({max_corrupt:.1%}) allows; mend or remove them, or raise it."
         )
