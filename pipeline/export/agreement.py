@@ -1,0 +1,78 @@
+"""How files answer the test split beside the Keras model: their scores, and how far their outputs are apart."""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.export.interpreter import LiteModel
+from pipeline.tasks.base import Scores, Task
+
+GOLDEN = 8
+
+
+@dataclass
+class Answers:
+    """One model's per-example results, its outputs on the first images, and its distance to the Keras model."""
+
+    parts: list[Scores] = field(default_factory=list)
+    first: list[np.ndarray] = field(default_factory=list)
+    max_abs_difference: float = 0.0
+    summed: float = 0.0
+    counted: int = 0
+
+    @property
+    def scores(self) -> Scores:
+        return {name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]}
+
+    @property
+    def golden(self) -> np.ndarray:
+        return np.concatenate(self.first)[:GOLDEN]
+
+    @property
+    def mean_abs_difference(self) -> float:
+        return self.summed / self.counted
+
+    def add(self, task: Task, y: np.ndarray, outputs: np.ndarray, reference: np.ndarray) -> None:
+        """Count one batch: decoded outputs, and the Keras model's on the same images."""
+        difference = np.abs(outputs - reference)
+        self.max_abs_difference = max(self.max_abs_difference, float(difference.max()))
+        self.summed += float(difference.sum(dtype=np.float64))
+        self.counted += difference.size
+        self.parts.append(task.score(y, outputs))
+        if sum(map(len, self.first)) < GOLDEN:
+            self.first.append(outputs[:GOLDEN])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The Keras model's answers, each file's, and the golden examples: the first images with their ids."""
+
+    keras: Answers
+    files: Mapping[str, Answers]
+    images: np.ndarray
+    ids: np.ndarray
+
+
+def compare_on(
+    batches: Iterable[tuple[np.ndarray, Mapping[str, np.ndarray]]],
+    task: Task,
+    reference: Callable[[np.ndarray], np.ndarray],
+    files: Mapping[str, LiteModel],
+) -> Agreement:
+    """Let the Keras model and all files answer the same batches, in one pass over the data."""
+    keras, answers = Answers(), {name: Answers() for name in files}
+    images, ids = [], []
+    # One thread for each file: the runtime lets go of Python's lock while it computes.
+    with ThreadPoolExecutor(max_workers=max(len(files), 1)) as threads:
+        for pixels, rest in batches:
+            outputs = {name: threads.submit(model.predict, pixels) for name, model in files.items()}
+            expected = np.asarray(reference(pixels.astype(np.float32)))
+            keras.add(task, rest["y"], expected, expected)
+            for name, output in outputs.items():
+                answers[name].add(task, rest["y"], output.result(), expected)
+            if sum(map(len, images)) < GOLDEN:
+                images.append(pixels[:GOLDEN])
+                ids.append(rest["id"][:GOLDEN].astype(str))
+    return Agreement(keras, answers, np.concatenate(images)[:GOLDEN], np.concatenate(ids)[:GOLDEN])

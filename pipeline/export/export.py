@@ -1,0 +1,109 @@
+"""From a finished run to measured .tflite files: convert once, quantise every variant, compare each with Keras."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from pipeline.config import Experiment
+from pipeline.errors import UserError
+from pipeline.evaluation.report import write_report
+from pipeline.evaluation.scoring import keras_predictor
+from pipeline.export.agreement import Agreement, compare_on
+from pipeline.export.convert import convert
+from pipeline.export.inputs import Inputs, open_inputs, real_images
+from pipeline.export.interpreter import LiteModel
+from pipeline.export.latency import measure_all
+from pipeline.export.results import TERMINAL, fastest, tabulate
+from pipeline.registry import RECIPES
+from pipeline.runs import Run, write_atomically
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was exported: the run, the whole table (export/results.csv), and one sentence on speed and losses."""
+
+    run: Run
+    results: pd.DataFrame
+    verdict: str
+
+    @property
+    def report_path(self) -> Path:
+        return self.run.report_path
+
+    def table(self) -> pd.DataFrame:
+        """Return the columns that fit a terminal."""
+        return self.results[TERMINAL]
+
+
+def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
+    """Export a finished run into its `export` folder: .tflite files, labels, preprocessing, golden outputs, table.
+
+    Raises UserError for a run that is not finished, an operator that LiteRT does not have, a variant that does not
+    hold what its name says.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    experiment = run.experiment.replace(overrides)
+    model = load_model(run)
+    inputs = open_inputs(experiment)
+    paths = _write_files(run, experiment, model, inputs)
+    log.info("comparing %d files with the Keras model on %d test images", len(paths), inputs.test.count)
+    agreement = _compare(experiment, model, inputs, paths)
+    log.info("timing each file in a process of its own")
+    latency = measure_all(list(paths.values()))
+    results = tabulate(agreement, inputs.task, paths, latency, experiment.export.margin)
+    _write_golden(run.export_dir / "golden.npz", agreement)
+    write_atomically(run.export_dir / "results.csv", results.to_csv(index=False))
+    write_report(run)
+    speed = fastest({variant: latency[path, 1] for variant, path in paths.items()})
+    return Export(run, results, f"{speed}; {_losses(results, experiment.export.margin)}")
+
+
+def load_model(run: Run) -> keras.Model:
+    """Load the run's Keras model; raises UserError when the file cannot be read."""
+    try:
+        return keras.models.load_model(run.model_path, compile=False, safe_mode=True)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{run.model_path} cannot be loaded ({reason}); train again with --force") from error
+
+
+def _write_files(run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs) -> dict[str, Path]:
+    log.info("converting %s to float32 .tflite", experiment.model.name)
+    float_file = convert(model, inputs.task.decode)
+    paths = {}
+    for variant in experiment.export.variants:
+        paths[variant] = run.export_dir / f"{variant}.tflite"
+        write_atomically(paths[variant], RECIPES.build(variant, float_file, inputs.calibration))
+    write_atomically(run.export_dir / "labels.txt", "".join(f"{name}\n" for name in inputs.task.classes))
+    write_atomically(run.export_dir / "preprocess.json", inputs.preprocess.to_json())
+    return paths
+
+
+def _compare(experiment: Experiment, model: keras.Model, inputs: Inputs, paths: dict[str, Path]) -> Agreement:
+    batch_size = experiment.data.batch_size
+    batches = real_images(inputs.test, inputs.task, batch_size)
+    files = {variant: LiteModel.open(path) for variant, path in paths.items()}
+    return compare_on(batches, inputs.task, keras_predictor(model, inputs.task), files)
+
+
+def _write_golden(path: Path, agreement: Agreement) -> None:
+    outputs = {variant: answers.golden for variant, answers in agreement.files.items()}
+    arrays = {"images": agreement.images, "ids": agreement.ids, "keras": agreement.keras.golden, **outputs}
+    write_atomically(path, lambda temporary: np.savez(temporary, **arrays))
+
+
+def _losses(results: pd.DataFrame, margin: float) -> str:
+    groups = {name: ", ".join(rows["variant"]) for name, rows in results.groupby("verdict", sort=False)}
+    sentences = {
+        "ok": f"a loss of more than {margin:g} points is excluded for {{}}",
+        "not shown": "not shown on this many test images for {}",
+        "worse": f"certain to lose more than {margin:g} points: {{}}",
+    }
+    return "; ".join(sentence.format(groups[name]) for name, sentence in sentences.items() if name in groups)

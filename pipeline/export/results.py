@@ -1,0 +1,104 @@
+"""The export's table: one row per file, with a verdict against the margin, and which file is the fastest."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation.statistics import Comparison, compare, interval
+from pipeline.export.agreement import Agreement
+from pipeline.export.latency import Latency
+from pipeline.tasks.base import Task
+
+TERMINAL = [
+    "variant",
+    "bytes",
+    "score",
+    "low",
+    "high",
+    "difference",
+    "p_value",
+    "verdict",
+    "max_abs_difference",
+    "latency_ms_p50",
+    "latency_ms_p50_2t",
+    "memory_mb",
+]
+
+
+def tabulate(
+    agreement: Agreement,
+    task: Task,
+    paths: Mapping[str, Path],
+    latency: Mapping[tuple[Path, int], Latency],
+    margin: float,
+) -> pd.DataFrame:
+    """Return one row per variant.
+
+    `score`, `low` and `high` are the task's monitored measure with its 95 % interval; `difference` is points (0.01)
+    against the Keras model on the same images, with its paired interval; `margin` is points.
+    """
+    measure = task.measures[task.monitor]
+    rows = []
+    for variant, path in paths.items():
+        answers = agreement.files[variant]
+        found = interval(measure, answers.scores)
+        difference = compare(measure, agreement.keras.scores, answers.scores)
+        row = {
+            "variant": variant,
+            "file": path.name,
+            "bytes": path.stat().st_size,
+            "measure": task.monitor,
+            "score": found.value,
+            "low": found.low,
+            "high": found.high,
+            "n": found.n,
+            "difference": 100 * difference.difference,
+            "difference_low": 100 * difference.low,
+            "difference_high": 100 * difference.high,
+            "p_value": difference.p_value,
+            "verdict": verdict(difference, margin, higher_is_better=measure.higher_is_better),
+            "max_abs_difference": answers.max_abs_difference,
+            "mean_abs_difference": answers.mean_abs_difference,
+        }
+        rows.append(row | _timings([timing for (timed, _), timing in latency.items() if timed == path]))
+    return pd.DataFrame(rows)
+
+
+def verdict(difference: Comparison, margin: float, *, higher_is_better: bool = True) -> str:
+    """Say whether the whole 95 % interval of the difference stays above the margin (points): non-inferiority.
+
+    `ok`: a loss beyond the margin is excluded; `worse`: a loss beyond it is certain; `not shown`: neither, more
+    test images would tell.
+    """
+    points = 100 if higher_is_better else -100
+    low, high = sorted((points * difference.low, points * difference.high))
+    if low > -margin:
+        return "ok"
+    return "worse" if high < -margin else "not shown"
+
+
+def _timings(timings: list[Latency]) -> dict[str, float]:
+    columns = {}
+    for timing in timings:
+        suffix = "" if timing.threads == 1 else f"_{timing.threads}t"
+        for name, value in (("p10", timing.p10), ("p50", timing.p50), ("p90", timing.p90)):
+            columns[f"latency_ms_{name}{suffix}"] = value
+        columns[f"memory_mb{suffix}"] = timing.memory_mb
+    return columns
+
+
+def fastest(latency: Mapping[str, Latency]) -> str:
+    """Name the file with the lowest median time, and its ratio to float32, as measured round by round."""
+    best = min(latency, key=lambda variant: latency[variant].p50)
+    if "float32" not in latency or best == "float32":
+        return f"fastest here: {best}, {latency[best].p50:.3g} ms per image on one thread"
+    # The rounds alternated between the files, so a ratio within a round is free of the machine's slow changes.
+    rounds = min(len(latency[best].rounds), len(latency["float32"].rounds))
+    ratios = np.divide(latency["float32"].rounds[:rounds], latency[best].rounds[:rounds])
+    low, ratio, high = np.percentile(ratios, (10, 50, 90))
+    spread = f"{ratio:.2f} times as fast as float32 ({low:.2f} to {high:.2f} over {rounds} rounds)"
+    if low <= 1:
+        return f"fastest here: {best}, but within the noise: {spread}"
+    return f"fastest here: {best}, {latency[best].p50:.3g} ms per image on one thread, {spread}"
