@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import keras
 import pandas as pd
 from PIL import Image
 
@@ -21,7 +20,7 @@ from pipeline.data.split import with_validation
 from pipeline.errors import UserError
 from pipeline.evaluation import figures
 from pipeline.evaluation.report import write_report
-from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, score
+from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, score
 from pipeline.evaluation.statistics import Interval
 from pipeline.registry import SOURCES, TASKS
 from pipeline.runs import Run, write_atomically
@@ -43,7 +42,11 @@ class Evaluation:
     metrics: dict[str, Interval]
     tables: dict[str, pd.DataFrame]
     scored: Scored
-    report_path: Path
+
+    @property
+    def report_path(self) -> Path:
+        """Return the page that shows all of it."""
+        return self.run.report_path
 
     def table(self) -> pd.DataFrame:
         """Return one row per measure: value, 95 % interval, n."""
@@ -57,14 +60,14 @@ def evaluate(run: Run | Path | str, *, split: str = "test", overrides: Sequence[
     then goes to a folder of its own, so that the run's own scores stay.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    experiment = _replaced(run.experiment, overrides)
-    is_own = experiment.data.source == run.experiment.data.source
+    own = run.experiment
+    experiment = _replaced(own, overrides)
+    is_own = experiment.data.source == own.data.source
     source = _source(run, experiment, split, is_own)
     # The counts only matter to a loss, and none is computed here.
     task = TASKS.build(experiment.task.name, run.classes, [1] * len(run.classes), **experiment.task.options)
     prepared = _prepare(experiment, source, split, task)
-    model = keras.saving.load_model(run.model_path, compile=False)
-    scored = score(keras_predictor(model, task), prepared, task, experiment.data.batch_size)
+    scored = score(keras_predictor(load_model(run), task), prepared, task, experiment.data.batch_size)
     name = split if is_own else f"{split}-{_slug(experiment.data.source.options)}"
     evaluation = Evaluation(
         run=run,
@@ -73,7 +76,6 @@ def evaluate(run: Run | Path | str, *, split: str = "test", overrides: Sequence[
         metrics=scored.intervals(task),
         tables=task.tables(scored.scores),
         scored=scored,
-        report_path=run.report_path,
     )
     _write(evaluation, task, {"source": experiment.data.source.model_dump(mode="json"), "corrupt": prepared.corrupt})
     write_report(run)
@@ -82,28 +84,29 @@ def evaluate(run: Run | Path | str, *, split: str = "test", overrides: Sequence[
 
 def _replaced(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
     changed = experiment.replace(overrides)
-    free = dict.fromkeys(_FREE)
-    if changed.model_copy(update={"data": changed.data.model_copy(update=free)}) != experiment.model_copy(
-        update={"data": experiment.data.model_copy(update=free)}
-    ):
+    if _fixed(changed) != _fixed(experiment):
         allowed = ", ".join(f"data.{name}" for name in _FREE)
         raise UserError(f"an evaluation can set {allowed} and nothing else; the rest is part of the model.", usage=True)
     return changed
+
+
+def _fixed(experiment: Experiment) -> Experiment:
+    return experiment.model_copy(update={"data": experiment.data.model_copy(update=dict.fromkeys(_FREE))})
 
 
 def _source(run: Run, experiment: Experiment, split: str, is_own: bool) -> Source:
     data = experiment.data
     source = SOURCES.build(data.source.name, **data.source.options)
     # The run's own train split is what training left of it; of other data it is all of it.
-    if split == "validation" or (split == "train" and is_own):
+    if "train" in source.splits and (split == "validation" or (split == "train" and is_own)):
         source = with_validation(source, data.validation, experiment.train.seed)
     if split not in source.splits:
         raise UserError(f"there is no split {split!r}; this source has {', '.join(source.splits)}.")
     if source.classes != run.classes:
         missing = [name for name in run.classes if name not in source.classes]
         extra = [name for name in source.classes if name not in run.classes]
-        differ = [f"{kind} {', '.join(map(repr, names[:5]))}" for kind, names in
-                  (("it lacks", missing), ("it adds", extra)) if names]  # fmt: skip
+        parts = [("it lacks", missing), ("it adds", extra)]
+        differ = [f"{kind} {', '.join(map(repr, names[:5]))}" for kind, names in parts if names]
         raise UserError(
             f"the classes of this data are not those of {run.path}: {' and '.join(differ) or 'their order differs'}; "
             "give data with the same classes, in the same order."
@@ -113,8 +116,9 @@ def _source(run: Run, experiment: Experiment, split: str, is_own: bool) -> Sourc
 
 def _prepare(experiment: Experiment, source: Source, split: str, task: Task) -> Prepared:
     data = experiment.data
-    if not source.splits[split].count:
-        raise UserError(f"the split {split!r} is empty: there is nothing to score.")
+    missing = [field for field in task.fields if field not in source.fields]
+    if missing:
+        raise UserError(f"this data has no {' and no '.join(missing)}, which the task {experiment.task.name} needs.")
     return prepare(
         source.splits[split],
         Preprocess(data.image_size, data.channels, data.resize),

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from pipeline.errors import UserError
 from pipeline.evaluation.statistics import Interval, interval
+from pipeline.runs import Run
 from pipeline.tasks.base import Scores, Task
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -51,6 +52,15 @@ class Scored:
             if not np.isfinite(figure.value):
                 raise UserError(f"{name} cannot be computed: no example of the split has a label that counts.")
         return found
+
+
+def load_model(run: Run) -> keras.Model:
+    """Load a run's Keras model; raises UserError when the file cannot be read."""
+    try:
+        return keras.saving.load_model(run.model_path, compile=False, safe_mode=True)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{run.model_path} cannot be loaded ({reason}); train again with --force") from error
 
 
 def keras_predictor(model: keras.Model, task: Task) -> Predict:
