@@ -53,7 +53,7 @@ class Preprocess:
             raise UserError(f"{path} {header.reason}.")
         try:
             return self.read(Path(path).read_bytes(), header.orientation).numpy()
-        except tf.errors.OpError:
+        except (tf.errors.OpError, ValueError):  # TensorFlow's decoders and Pillow's
             raise UserError(f"{path} is damaged or cut short: it cannot be decoded.") from None
 
     def apply(self, sample: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

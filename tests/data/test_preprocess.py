@@ -241,15 +241,38 @@ def test_broken_json_says_how_to_mend_it(text):
         Preprocess.from_json(text)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_damage_of_any_kind_is_one_sentence(name, tmp_path):
+    """Change, cut out and overwrite bytes at random: an image or a sentence comes back, nothing else."""
+    random = np.random.default_rng(0)
+    path = tmp_path / "photo.jpg"
+    messages = []
+    for _ in range(40):
+        content = bytearray(FILES[name])
+        for _ in range(random.integers(1, 6)):
+            start = random.integers(len(content))
+            content[start : start + random.integers(1, 9)] = random.bytes(random.integers(0, 9))
+        path.write_bytes(content)
+        try:
+            assert Preprocess((4, 4)).read_file(path).shape == (4, 4, 3)
+        except UserError as error:
+            messages.append(str(error))
+    assert messages
+    for message in messages:
+        assert message.startswith(f"{path} ")
+        assert "\n" not in message
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", r"photo\.jpg is empty \(0 bytes\)\."),
         (b"hello, this is text\n" * 50, r"photo\.jpg is not a JPEG, PNG, GIF, BMP or WebP image\."),
         (FILES["jpeg"][: len(FILES["jpeg"]) * 9 // 10], r"photo\.jpg is damaged or cut short"),
+        (FILES["bmp"][:-9], r"photo\.jpg is damaged or cut short"),
         (None, r"photo\.jpg does not exist\."),
     ],
-    ids=["empty", "text", "truncated", "missing"],
+    ids=["empty", "text", "truncated", "truncated bmp", "missing"],
 )
 def test_read_file_says_what_is_wrong(content, message, tmp_path):
     path = tmp_path / "photo.jpg"

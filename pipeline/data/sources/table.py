@@ -89,9 +89,10 @@ def _inside(file: Path, root: Path, real_folder: Callable[[str], str], row: int,
     real = os.path.join(real_folder(folder), name)
     if name == ".." or os.path.islink(real):
         real = os.path.realpath(real)
-    if not real.startswith(os.path.join(root, "")):
+    prefix = os.path.join(root, "")
+    if not real.startswith(prefix):
         raise UserError(f"{file}, row {row}: {path!r} leaves the table's folder; images must lie below it.")
-    return os.path.relpath(real, root)
+    return real.removeprefix(prefix)
 
 
 def _require_distinct(file: Path, rows: pd.DataFrame) -> None:
