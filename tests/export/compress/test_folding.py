@@ -1,0 +1,113 @@
+"""Folding a batch normalisation changes no answer, and is left undone where it would."""
+
+import keras
+import numpy as np
+import pytest
+from zoo import difference, images, precise, registered, settle
+
+from pipeline.export.compress import fold_batch_norm
+from pipeline.registry import MODELS
+
+layers = keras.layers
+
+
+def changed(model: keras.Model, folded: keras.Model) -> float:
+    """Return the difference between the answers, without the rounding that depth adds up in float32."""
+    return difference(precise(model)(images(model)), precise(folded)(images(model)))
+
+
+def norms(model: keras.Model) -> int:
+    return sum(isinstance(layer, layers.BatchNormalization) for layer in model.layers)
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        (lambda **k: layers.Conv2D(6, 3, strides=2, **k), (9, 9, 4)),
+        (lambda **k: layers.Conv2D(6, 3, groups=2, **k), (9, 9, 4)),
+        (lambda **k: layers.Conv1D(6, 3, dilation_rate=2, **k), (9, 4)),
+        (lambda **k: layers.Conv3D(6, 2, **k), (4, 4, 4, 3)),
+        (lambda **k: layers.DepthwiseConv2D(3, depth_multiplier=2, **k), (9, 9, 4)),
+        (lambda **k: layers.DepthwiseConv1D(3, depth_multiplier=3, **k), (9, 4)),
+        (lambda **k: layers.SeparableConv2D(6, 3, depth_multiplier=2, **k), (9, 9, 4)),
+        (lambda **k: layers.SeparableConv1D(6, 3, **k), (9, 4)),
+        (lambda **k: layers.Conv2DTranspose(6, 3, strides=2, **k), (5, 5, 4)),
+        (lambda **k: layers.Conv1DTranspose(6, 3, **k), (5, 4)),
+        (lambda **k: layers.Conv3DTranspose(6, 2, **k), (3, 3, 3, 2)),
+        (lambda **k: layers.Dense(6, **k), (7,)),
+        (lambda **k: layers.Dense(6, **k), (5, 7)),
+    ],
+)
+def test_each_kind_of_layer_folds(kind, shape, use_bias):
+    keras.utils.set_random_seed(0)
+    x = keras.Input(shape)
+    y = layers.BatchNormalization(name="norm")(kind(use_bias=use_bias, name="layer")(x))
+    model = settle(keras.Model(x, layers.ReLU()(y)))
+    folded = fold_batch_norm(model)
+    assert (norms(model), norms(folded)) == (1, 0)
+    assert folded.get_layer("layer").use_bias
+    data = np.random.default_rng(0).normal(size=(3, *shape))
+    assert difference(model(data), folded(data)) < 1e-5
+
+
+def test_a_norm_without_scale_and_centre_folds():
+    x = keras.Input((8, 8, 3))
+    model = keras.Model(x, layers.BatchNormalization(scale=False, center=False)(layers.Conv2D(4, 3)(x)))
+    settle(model)
+    assert changed(model, fold_batch_norm(model)) < 1e-5
+
+
+def shared_conv(x):
+    conv = layers.Conv2D(3, 1)
+    return layers.BatchNormalization()(conv(x)) + conv(x + 1.0)
+
+
+def read_twice(x):
+    y = layers.Conv2D(3, 1)(x)
+    return layers.BatchNormalization()(y) + y
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        shared_conv,
+        read_twice,
+        lambda x: layers.Conv2D(3, 1)(layers.BatchNormalization()(x)),
+        lambda x: layers.BatchNormalization()(layers.Conv2D(3, 1, activation="relu")(x)),
+        lambda x: layers.BatchNormalization(axis=1)(layers.Conv2D(3, 1)(x)),
+        lambda x: layers.BatchNormalization()(layers.Conv2D(3, 1)(x), training=True),
+    ],
+)
+def test_what_would_change_the_answer_is_left(body):
+    x = keras.Input((4, 4, 3))
+    model = settle(keras.Model(x, body(x)))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == 1
+    np.testing.assert_array_equal(model(images(model)), folded(images(model)))
+
+
+def test_an_output_before_the_norm_is_kept():
+    x = keras.Input((4, 4, 3))
+    y = layers.Conv2D(3, 1)(x)
+    model = settle(keras.Model(x, [y, layers.BatchNormalization()(y)]))
+    assert norms(fold_batch_norm(model)) == 1
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_registered_model_folds_whole(name):
+    model = registered(name, width=4)
+    folded = fold_batch_norm(model)
+    assert norms(folded) == 0
+    assert changed(model, folded) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "left"), [("DenseNet121", 62), ("MobileNetV2", 0), ("Xception", 0), ("ResNet50V2", 17)]
+)
+def test_applications_fold_but_for_the_norms_before_their_convolution(name, left):
+    model = settle(getattr(keras.applications, name)(weights=None, input_shape=(75, 75, 3), classes=7))
+    folded = fold_batch_norm(model)
+    assert norms(folded) == left
+    assert changed(model, folded) < 1e-5

@@ -1,0 +1,48 @@
+"""The models that the compression tests share: small, and with statistics that make a mistake visible."""
+
+import keras
+import numpy as np
+
+from pipeline.export.compress.graph import Graph
+from pipeline.export.compress.rebuild import copy, rebuild
+from pipeline.registry import MODELS
+
+
+def settle(model: keras.Model, seed: int = 0) -> keras.Model:
+    """Give every weight of one axis (biases, norms and their statistics) random values unlike the initial ones."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if len(weight.shape) == 1 and weight.dtype == "float32":
+            low, high = (-0.3, 0.3) if weight.name in ("bias", "beta", "moving_mean", "mean") else (0.5, 1.5)
+            weight.assign(rng.uniform(low, high, weight.shape))
+    return model
+
+
+def registered(name: str, *, classes: int = 5, width: int = 16) -> keras.Model:
+    """Build a registered model narrow and for 32 x 32 images."""
+    option = MODELS.options(name).model_fields.get("width")
+    narrow = {"width": width if isinstance(option.default, int) else 0.25} if option else {}
+    keras.utils.set_random_seed(0)
+    return settle(MODELS.build(name, (32, 32, 3), classes, **narrow))
+
+
+def precise(model: keras.Model) -> keras.Model:
+    """Rebuild in float64, where two ways to compute the same differ by nothing that is not a mistake."""
+
+    def in_float64(layer: keras.Operation) -> keras.Operation | None:
+        return copy(layer, dtype="float64") if isinstance(layer, keras.layers.Layer) else None
+
+    return rebuild(Graph.of(model), replace=in_float64)
+
+
+def images(model: keras.Model, count: int = 2) -> np.ndarray:
+    """Return random images 0..255 of the model's input size."""
+    return np.random.default_rng(1).uniform(0, 255, (count, *model.input.shape[1:])).astype("float32")
+
+
+def difference(expected: np.ndarray, actual: np.ndarray) -> float:
+    """Return the largest difference, relative to the largest expected value."""
+    expected, actual = np.asarray(expected, np.float64), np.asarray(actual, np.float64)
+    assert expected.shape == actual.shape
+    assert np.ptp(expected) > 0
+    return float(np.abs(expected - actual).max() / np.abs(expected).max())
