@@ -1,6 +1,5 @@
 """The experiment: one YAML file, typed, closed and frozen, checked before TensorFlow is imported."""
 
-import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -32,6 +31,7 @@ from pipeline.registry import (
     TASKS,
     Fraction,
     Registry,
+    suggest,
 )
 
 
@@ -61,7 +61,7 @@ def _component(registry: Registry) -> Any:
             raise ValueError(f"give the name of a {registry.kind}, or a mapping with name: and its options")
         name, options = options["name"], {key: v for key, v in options.items() if key != "name"}
         if name not in registry.names():
-            raise ValueError(f"{name!r} is not a {registry.kind}; {registry.nearest(name)}")
+            raise ValueError(f"there is no {registry.kind} {name!r}; {registry.nearest(name)}")
         model = registry.options(name)
         try:
             return Component(name=name, options=model(**options).model_dump(mode="json"))
@@ -117,7 +117,7 @@ class Export(_Closed):
     def _known(cls, variants: list[str]) -> list[str]:
         for name in variants:
             if name not in RECIPES.names():
-                raise ValueError(f"{name!r} is not a variant; {RECIPES.nearest(name)}")
+                raise ValueError(f"there is no variant {name!r}; {RECIPES.nearest(name)}")
         if len(set(variants)) != len(variants) or not variants:
             raise ValueError("name each variant once, and at least one")
         return variants
@@ -173,9 +173,7 @@ def find_config(config: str | Path) -> Path:
         return path
     if path.is_dir() and (path / "experiment.yaml").is_file():
         return path / "experiment.yaml"
-    close = difflib.get_close_matches(str(config), known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"presets: {', '.join(known)}."
-    raise UserError(f"there is no preset or YAML file {str(config)!r}; {hint}", usage=True)
+    raise UserError(f"there is no preset or YAML file {str(config)!r}; {suggest(str(config), known)}", usage=True)
 
 
 def _preset_folder() -> Path:
@@ -196,7 +194,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506  a SafeLoader
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
@@ -248,7 +246,7 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -
     first, path = problems[0], _path(problems[0]["loc"], model)
     full = ".".join([*([prefix] if prefix else []), *path])
     if first["type"] == "extra_forbidden":
-        return f"{full} is not a key; {_nearest_key(path[-1], _section(path[:-1], model))}"
+        return f"{full} is not a key; {suggest(path[-1], _section(path[:-1], model).model_fields)}"
     if first["type"] == "missing":
         return f"{full} is missing and has no default; set it, here or as {full}=..."
     if first["type"] == "value_error":
@@ -286,9 +284,3 @@ def _section(path: Sequence[str], model: type[BaseModel]) -> type[BaseModel] | N
             return None
         model = field.annotation
     return model
-
-
-def _nearest_key(key: str, section: type[BaseModel]) -> str:
-    close = difflib.get_close_matches(key, section.model_fields, n=1)
-    known = ", ".join(section.model_fields) or "none"
-    return f"did you mean {close[0]!r}?" if close else f"known keys: {known}."

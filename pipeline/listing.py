@@ -1,6 +1,5 @@
 """What an experiment can name, as tables."""
 
-import difflib
 import logging
 from collections.abc import Callable
 
@@ -9,7 +8,7 @@ import pandas as pd
 from pipeline import registry
 from pipeline.config import presets
 from pipeline.errors import UserError
-from pipeline.registry import Registry
+from pipeline.registry import Registry, suggest
 
 _REGISTRIES = {
     "sources": registry.SOURCES,
@@ -33,9 +32,7 @@ def tables(kind: str | None = None) -> dict[str, pd.DataFrame]:
     if kind is None:
         return {name: make() for name, make in _makers().items()}
     if kind not in _makers():
-        close = difflib.get_close_matches(kind, _makers(), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(_makers())}."
-        raise UserError(f"there is nothing called {kind!r} to list; {hint}", usage=True)
+        raise UserError(f"there is nothing called {kind!r} to list; {suggest(kind, _makers())}", usage=True)
     return {kind: count_models() if kind == "models" else _makers()[kind]()}
 
 

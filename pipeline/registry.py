@@ -11,9 +11,10 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import itertools
 import pkgutil
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -87,7 +88,7 @@ class Registry:
             docstring = inspect.getdoc(self._builders[name]) or ""
         return docstring.partition("\n")[0]
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019  registries live as long as the process
+    @functools.cache  # noqa: B019  registries live as long as the process
     def options(self, name: str) -> type[BaseModel]:
         """Return the pydantic model of an entry's options, with their types and defaults."""
         self._require(name)
@@ -111,8 +112,7 @@ class Registry:
 
     def nearest(self, name: str) -> str:
         """Say which name was probably meant, as a clause for a message, or list them all."""
-        close = difflib.get_close_matches(name, self.names(), n=1)
-        return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(self.names())}."
+        return suggest(name, self.names())
 
     def _require(self, name: str) -> None:
         if name not in self._entries and name not in self._builders:
@@ -133,6 +133,23 @@ class _Entry(types.SimpleNamespace):
 
     docstring: str
     fields: dict[str, tuple[Any, Any]]
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Say which of the known names was probably meant, as a clause for a message, or list them all."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=5)
+    # Of equally similar names the one that begins alike was meant: resnet20 rather than resnet32 for resnet21.
+    best = max(close, key=lambda one: (_likeness(name, one), _common_start(name, one)), default=None)
+    return f"did you mean {best!r}?" if best else f"known: {', '.join(known) or 'none'}."
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _common_start(one: str, other: str) -> int:
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _modules(package: str) -> list[str]:

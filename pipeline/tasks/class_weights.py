@@ -1,10 +1,10 @@
 """How much each class counts in a loss."""
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 
 from pipeline.errors import UserError
+from pipeline.registry import suggest
 
 
 def named(classes: Sequence[str], weights: Mapping[str, float]) -> tuple[float, ...]:
@@ -14,8 +14,7 @@ def named(classes: Sequence[str], weights: Mapping[str, float]) -> tuple[float, 
     """
     for name, weight in weights.items():
         if name not in classes:
-            close = difflib.get_close_matches(name, classes, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the classes are {', '.join(classes[:20])}."
+            hint = suggest(name, classes)
             raise UserError(f"task.class_weights names the class {name!r}, which the data does not have; {hint}")
         if not (math.isfinite(weight) and weight >= 0):
             raise UserError(f"task.class_weights gives {name!r} the weight {weight}; a weight is a number from 0 up.")

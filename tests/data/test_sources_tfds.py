@@ -126,14 +126,14 @@ class TestErrors:
 
     def test_folder_without_a_set(self, tmp_path):
         self.check(
-            r"holds no dataset_info\.json; set data\.source\.name, or data\.source\.data_dir", data_dir=str(tmp_path)
+            r"holds no dataset_info\.json; set data\.source\.dataset, or data\.source\.data_dir", data_dir=str(tmp_path)
         )
 
     def test_nothing_given(self):
-        self.check(r"no dataset is named; set data\.source\.name")
+        self.check(r"no dataset is named; set data\.source\.dataset")
 
     def test_unknown_name(self, tmp_path):
-        self.check(r"has no set 'cifar_10'; did you mean 'cifar10'\?", name="cifar_10", data_dir=str(tmp_path))
+        self.check(r"has no set 'cifar_10'; did you mean 'cifar10'\?", dataset="cifar_10", data_dir=str(tmp_path))
 
     def test_failed_download_says_how_to_prepare(self, monkeypatch, tmp_path):
         def fail(self):
@@ -143,7 +143,7 @@ class TestErrors:
         self.check(
             r"cifar10 could not be downloaded \(Failed to resolve 'www\.cs\.toronto\.edu'\); where there is internet, "
             r"run `tfds build cifar10 --data_dir DIR`, copy DIR to this machine, and set data\.source\.data_dir=DIR\.",
-            name="cifar10",
+            dataset="cifar10",
             data_dir=str(tmp_path),
         )
 
@@ -162,7 +162,7 @@ class TestErrors:
 def test_cifar10_by_name_through_the_mock(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     with tensorflow_datasets.testing.mock_data(num_examples=7):
-        source = tfds(name="cifar10", data_dir=str(tmp_path))
+        source = tfds(dataset="cifar10", data_dir=str(tmp_path))
         assert len(source.classes) == 10
         assert {name: split.count for name, split in source.splits.items()} == {"train": 7, "test": 7}
         samples = list(source.splits["train"].dataset())

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 @SOURCES.register
 def tfds(
     *,
-    name: str | None = None,
+    dataset: str | None = None,
     data_dir: str | None = None,
     train: str = "train",
     validation: str | None = None,
@@ -33,14 +33,14 @@ def tfds(
     https://www.tensorflow.org/datasets/splits
 
     Args:
-        name: such as cifar10, or cifar10:3.0.2.
+        dataset: such as cifar10, or cifar10:3.0.2.
         data_dir: the folder that holds prepared sets (~/tensorflow_datasets without it), or one prepared set itself:
             the folder with dataset_info.json.
         validation: without it, the set's own validation split if it has one that is not used otherwise.
         image_feature: the key of the image, where the set has several.
         label_feature: the key of the label, where the set has several.
     """
-    builder = _prepared(name, data_dir)
+    builder = _prepared(dataset, data_dir)
     image, label = _features(builder, image_feature, label_feature)
     expressions = {"train": train, "validation": validation, "test": test}
     if validation is None and "validation" in builder.info.splits and "validation" not in train + test:
@@ -51,30 +51,30 @@ def tfds(
     return Source(tuple(builder.info.features[label].names), frozenset({"label"}), splits)
 
 
-def _prepared(name: str | None, data_dir: str | None) -> Any:
+def _prepared(dataset: str | None, data_dir: str | None) -> Any:
     """Return the builder of a set that is on this disk, after downloading it if need be."""
     import tensorflow_datasets  # takes seconds to import, and no other source needs it
 
     folder = Path(data_dir).expanduser() if data_dir else None
     if folder and (folder / "dataset_info.json").is_file():
         return tensorflow_datasets.builder_from_directory(folder)
-    if name is None:
+    if dataset is None:
         where = f"{folder} holds no dataset_info.json" if folder else "no dataset is named"
-        raise UserError(f"{where}; set data.source.name, or data.source.data_dir to the folder of one prepared set.")
+        raise UserError(f"{where}; set data.source.dataset, or data.source.data_dir to the folder of one prepared set.")
     try:
-        builder = tensorflow_datasets.builder(name, data_dir=folder)
+        builder = tensorflow_datasets.builder(dataset, data_dir=folder)
     except (ValueError, ImportError, AttributeError) as error:
-        close = difflib.get_close_matches(name, tensorflow_datasets.list_builders(), n=1)
+        close = difflib.get_close_matches(dataset, tensorflow_datasets.list_builders(), n=1)
         hint = f"did you mean {close[0]!r}?" if close else _first_line(error)
-        raise UserError(f"TensorFlow Datasets has no set {name!r}; {hint}") from None
+        raise UserError(f"TensorFlow Datasets has no set {dataset!r}; {hint}") from None
     if not builder.is_prepared():
-        log.info("%s is not prepared in %s yet: downloading it.", name, builder.data_path)
+        log.info("%s is not prepared in %s yet: downloading it.", dataset, builder.data_path)
         try:
             builder.download_and_prepare()
         except Exception as error:  # from the network, the disk, a host's checksum or a missing package
             raise UserError(
-                f"{name} could not be downloaded ({_first_line(error)}); where there is internet, run "
-                f"`tfds build {name} --data_dir DIR`, copy DIR to this machine, and set data.source.data_dir=DIR."
+                f"{dataset} could not be downloaded ({_first_line(error)}); where there is internet, run "
+                f"`tfds build {dataset} --data_dir DIR`, copy DIR to this machine, and set data.source.data_dir=DIR."
             ) from None
     return builder
 
