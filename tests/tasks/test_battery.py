@@ -151,7 +151,7 @@ def test_a_model_of_another_shape_is_refused(task):
     ("weights", "message"),
     [
         ({"dgo": 2.0}, "'dgo', which the data does not have; did you mean 'dog'"),
-        ({"zebra": 2.0}, "the classes are cat, dog, owl"),
+        ({"zebra": 2.0}, "known: cat, dog, owl"),
         ({"dog": -1.0}, "gives 'dog' the weight -1.0; a weight is a number from 0 up"),
         (dict.fromkeys(CLASSES, 0.0), "gives every class the weight 0"),
     ],
