@@ -138,7 +138,7 @@ def test_one_answer_is_drawn_as_an_rgb_picture(task, y, outputs, channels):
 
 def test_a_model_of_another_shape_is_refused(task):
     image = keras.Input((SIZE, SIZE, 3))
-    with pytest.raises(UserError, match="the task .* needs .*; choose a"):
+    with pytest.raises(UserError, match=r"the task .* needs .*; choose a"):
         task.check(keras.Model(image, keras.layers.Dense(3)(image)))
     right = {
         "label": lambda x: keras.layers.Dense(7)(keras.layers.GlobalAveragePooling2D()(x)),

@@ -90,7 +90,7 @@ def _evaluated(folder: Path) -> Evaluated:
     return Evaluated(
         name=folder.name,
         headline=_headline(metrics),
-        source=", ".join(f"{key}: {value}" for key, value in about["source"].items()),
+        source=", ".join(f"{key}: {value}" for key, value in about["source"].items()).removeprefix("name: "),
         corrupt=about["corrupt"],
         metrics=metrics_table(metrics, about["lower_is_better"]),
         per_class=to_table(per_class, bars=True) if per_class is not None else None,
