@@ -16,7 +16,7 @@ class WeightAverage:
 
     def __init__(self, model: keras.Model, decay: float) -> None:
         """Create the averages, equal to the weights; call it under the strategy's scope."""
-        self.decay = decay
+        self.decay, self._strategy = decay, tf.distribute.get_strategy()
         self._weights = model.trainable_variables
         self.variables = [
             keras.Variable(weight.numpy(), dtype=weight.dtype, trainable=False, name=f"average_{index}")
@@ -27,9 +27,8 @@ class WeightAverage:
         """Move towards the weights after optimizer step `step` (0 is the first), across replicas, in a graph."""
         count = tf.cast(step, tf.float32)
         share = 1.0 - tf.minimum(self.decay, (1.0 + count) / (10.0 + count))
-        strategy = tf.distribute.get_strategy()
         for average, weight in zip(self.variables, self._weights, strict=True):
-            strategy.extended.update(average.value, _approach, args=(weight.value, share), group=False)
+            self._strategy.extended.update(average.value, _approach, args=(weight.value, share), group=False)
 
     def give(self) -> None:
         """Give the model the averaged weights."""

@@ -97,7 +97,8 @@ def _number(path: Path) -> int:
 def _read(path: Path, variables: Sequence[keras.Variable]) -> dict[str, Any] | None:
     """Assign all variables from a file, or none of them and return None when it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:  # a zip: every array's CRC is checked as it is read
+        # A zip: every array's CRC is checked as it is read.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             content = json.loads(str(file["content"]))
             arrays = [file[name] for name in sorted(set(file.files) - {"content"})]
     except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError):

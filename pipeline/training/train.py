@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,9 +27,14 @@ log = logging.getLogger(__name__)
 def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> Run:
     """Train an experiment into a run folder; an interrupted run is continued where it stopped.
 
-    Raises UserError for what the user can mend: the folder holds a finished run (without `force`), the source lacks
-    what the task needs, the loss is not finite, Ctrl-C (the run can then be continued).
+    A finished run of the same experiment is returned untouched, unless `force`.
+
+    Raises UserError for what the user can mend: the folder holds another run, the source lacks what the task needs,
+    the loss is not finite; and on Ctrl-C, after which the run can be continued.
     """
+    if Run(Path(path)).finished and not force:
+        log.info("%s has finished training already; --force trains it again", path)
+        return Run.create(path, experiment)
     data, settings = experiment.data, experiment.train
     runtime = choose(settings, batch_size=data.batch_size, image_size=data.image_size)
     source = with_validation(SOURCES.build(data.source.name, **data.source.options), data.validation, settings.seed)
@@ -37,8 +43,7 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
     # The seed comes before the first layer: initial weights and dropout follow from it.
     keras.utils.set_random_seed(settings.seed)
     model = _model(experiment, runtime, task)
-    # Of several workers only the chief writes; the others read the same folder.
-    run = Run.create(path, experiment, force=force) if runtime.chief else Run(Path(path))
+    run = _run(experiment, path, runtime, force)
     prepared = {name: _prepare(experiment, source, task, name) for name in ("train", "validation")}
     if runtime.chief:
         images = {name: each.count for name, each in prepared.items()}
@@ -63,6 +68,15 @@ def as_float32(model: keras.Model) -> keras.Model:
     )
     rebuilt.set_weights(model.get_weights())
     return rebuilt
+
+
+def _run(experiment: Experiment, path: Path | str, runtime: Runtime, force: bool) -> Run:
+    if not runtime.chief:  # of several workers only one writes; the others read the same folder
+        return Run(Path(path))
+    run = Run.create(path, experiment, force=force)
+    for half_written in run.path.glob(".*.*"):  # by a process that was killed
+        half_written.unlink()
+    return run
 
 
 def _check_fields(experiment: Experiment, source: Source, task: Task) -> None:
@@ -152,11 +166,16 @@ def _batches(experiment: Experiment, task: Task, prepared: dict[str, Prepared]) 
             total_steps=settings.epochs * steps_per_epoch,
             encode=task.encode,
         ),
-        validation=validation.evaluation(data.batch_size, task.encode),
+        validation=validation.evaluation(data.batch_size, task.encode).map(_without_id),
         size=size,
         steps_per_epoch=steps_per_epoch,
         validation_steps=-(-validation.count // data.batch_size),
     )
+
+
+def _without_id(batch: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what no accelerator can hold: text."""
+    return {name: batch[name] for name in ("image", "y", "weight")}
 
 
 def _extent(batches: Batches, epochs: int) -> str:

@@ -102,10 +102,10 @@ def test_the_layers_are_put_back(tmp_path):
     net = model()
     images, _ = pictures()
     before = net.predict(images, verbose=0)
-    with pytest.raises(RuntimeError, match="inside"), fused_norm(net) as count:
+    with contextlib.suppress(RuntimeError), fused_norm(net) as count:
         assert count == 1
         net(images, training=True)
-        raise RuntimeError("inside")
+        raise RuntimeError
     assert all("call" not in vars(layer) for layer in net.layers)
     net.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

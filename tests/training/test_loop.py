@@ -51,9 +51,7 @@ def test_it_takes_the_steps_of_keras_fit(tmp_path):
     it.run()
     ours = it.model.get_weights()
     it.model.set_weights(initial)
-    it.model.compile(
-        keras.optimizers.SGD(0.1, momentum=0.9), keras.losses.CategoricalCrossentropy(from_logits=True)
-    )
+    it.model.compile(keras.optimizers.SGD(0.1, momentum=0.9), keras.losses.CategoricalCrossentropy(from_logits=True))
     it.model.fit(it.batches.training(0), epochs=1, shuffle=False, verbose=0)  # all steps in one epoch
     for a, b in zip(ours, it.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -115,7 +113,9 @@ def test_regularisation_is_part_of_the_loss(tmp_path):
 
 
 def test_patience_stops_after_epochs_without_improvement(tmp_path):
-    rows = loop(tmp_path, optimizer={"learning_rate": 1e-12, "momentum": 0.0}, network={"norm": False}, epochs=9, patience=2).run()
+    rows = loop(
+        tmp_path, optimizer={"learning_rate": 1e-12, "momentum": 0.0}, network={"norm": False}, epochs=9, patience=2
+    ).run()
     assert len(rows) == 3
 
 

@@ -8,7 +8,9 @@ from pipeline.training.optimizers import decays
 
 
 def linear(value: float = 3.0) -> keras.Model:
-    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(value))])
+    net = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(1, kernel_initializer=keras.initializers.Constant(value))]
+    )
     net.layers[0].bias.assign([value])
     return net
 

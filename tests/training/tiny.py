@@ -96,7 +96,9 @@ def loop(
             rule.build(net.trainable_variables)
     task = TASKS.build("classification", ("red", "green", "blue"), None)
     schedule = SCHEDULES.build("constant", options["learning_rate"], settings["epochs"] * data.steps_per_epoch)
-    return Loop(net, task, rule, schedule, data, Settings(**settings), choices, Checkpoints(folder))
+    return Loop(
+        net, task, rule, schedule, data, Settings(**settings), choices, Checkpoints(folder, writes=choices.chief)
+    )
 
 
 def weights(net: keras.Model) -> list[np.ndarray]:

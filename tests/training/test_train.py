@@ -1,0 +1,107 @@
+import csv
+import logging
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline.config import Experiment
+from pipeline.errors import UserError
+from pipeline.training.train import train
+
+
+def experiment(**changes) -> Experiment:
+    values = {
+        "data": {"source": "digits", "image_size": [16, 16], "channels": 1, "batch_size": 128},
+        "model": {"name": "simple_cnn", "filters": [4, 8], "units": 8},
+        "train": {"epochs": 1},
+    }
+    for path, value in changes.items():
+        section, _, key = path.partition("__")
+        if key:
+            values[section][key] = value
+        else:
+            values[section] = value
+    return Experiment.parse(values, "test")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(experiment(train__epochs=2), tmp_path_factory.mktemp("runs") / "digits")
+
+
+def test_a_finished_run_has_everything(run):
+    assert run.finished
+    assert run.classes == tuple("0123456789")
+    assert run.facts["runtime"]["precision"] == "float32"
+    assert run.facts["images"] == {"train": 808, "validation": 90}
+    with run.history_path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert set(rows[0]) >= {"step", "learning_rate", "seconds", "images_per_second", "loss", "val_accuracy"}
+
+
+def test_the_model_is_plain_keras(run):
+    model = keras.models.load_model(run.model_path, safe_mode=True)
+    assert model.input_shape == (None, 16, 16, 1)
+    assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
+    assert model.predict(np.zeros((1, 16, 16, 1), np.float32), verbose=0).shape == (1, 10)
+
+
+def test_a_finished_run_is_left_alone_unless_forced(run, caplog):
+    before = run.model_path.stat().st_mtime_ns
+    with caplog.at_level(logging.INFO):
+        assert train(experiment(train__epochs=2), run.path) == run
+    assert "has finished training already; --force trains it again" in caplog.text
+    with pytest.raises(UserError, match=r"train.epochs"):
+        train(experiment(train__epochs=1), run.path)
+    assert run.model_path.stat().st_mtime_ns == before
+    forced = train(experiment(train__epochs=1), run.path, force=True)
+    assert len(forced.history_path.read_text().splitlines()) == 2
+
+
+def test_progress_is_told_in_plain_lines(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="pipeline"):
+        train(experiment(), tmp_path / "run")
+    lines = "\n".join(caplog.messages)
+    assert "runtime: 1 × CPU, float32, no XLA, fused batch norm, oneDNN" in lines
+    assert "training simple_cnn: 1 epochs of 6 steps, 128 images each" in lines
+    assert "epoch 1/1: loss" in lines
+    assert "images/s" in lines
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_mixed_run_is_saved_in_float32(tmp_path, precision):
+    run = train(experiment(train__precision=precision), tmp_path / "run")
+    model = keras.models.load_model(run.model_path)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_accumulation_and_tensorboard(tmp_path):
+    run = train(experiment(train__accumulate=2, train__tensorboard=True), tmp_path / "run")
+    with run.history_path.open() as file:
+        assert next(csv.DictReader(file))["step"] == "3"
+    assert {path.name for path in (run.path / "tensorboard").iterdir()} == {"train", "validation"}
+
+
+def test_segmentation_trains(tmp_path):
+    source = {"name": "scenes", "size": [32, 32], "train": 32, "validation": 16, "test": 16}
+    data = {"source": source, "image_size": [32, 32], "batch_size": 8}
+    run = train(
+        experiment(data=data, task="segmentation", model={"name": "unet", "backbone": "resnet8"}), tmp_path / "run"
+    )
+    with run.history_path.open() as file:
+        assert float(next(csv.DictReader(file))["val_mean_iou"]) >= 0
+
+
+def test_a_task_that_needs_masks_from_a_source_without(tmp_path):
+    with pytest.raises(UserError, match=r"segmentation needs mask, but the source digits gives only label; choose"):
+        train(experiment(task="segmentation", model={"name": "unet", "backbone": "resnet8"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_run_resumable(tmp_path):
+    wild = {"name": "sgd", "learning_rate": 1e38}
+    with pytest.raises(UserError, match="the loss is not finite in epoch 1, step"):
+        train(experiment(train__optimizer=wild), tmp_path / "run")
+    assert not (tmp_path / "run" / "model.keras").exists()
