@@ -38,12 +38,17 @@ def folded_weights(layer: Any, norm: keras.layers.BatchNormalization) -> list[np
 
     Computed in float64: gamma / sqrt(variance + epsilon) spans many magnitudes in trained depthwise layers.
     """
-    gamma, beta = _parameter(norm.gamma, 1.0), _parameter(norm.beta, 0.0)
-    scale = gamma / np.sqrt(_parameter(norm.moving_variance, 1.0) + norm.epsilon)
+    scale, offset = scale_and_offset(norm)
     *kernels, last = (np.asarray(weight, np.float64) for weight in _kernels(layer))
     bias = np.asarray(layer.bias, np.float64) if layer.use_bias else 0.0
-    bias = beta + (bias - _parameter(norm.moving_mean, 0.0)) * scale
-    return [*kernels, last * _along_outputs(layer, scale), bias]
+    return [*kernels, last * _along_outputs(layer, scale), bias * scale + offset]
+
+
+def scale_and_offset(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a normalisation multiplies each channel by at inference, and what it adds; float64."""
+    gamma, beta = _parameter(norm.gamma, 1.0), _parameter(norm.beta, 0.0)
+    scale = gamma / np.sqrt(_parameter(norm.moving_variance, 1.0) + norm.epsilon)
+    return scale, beta - _parameter(norm.moving_mean, 0.0) * scale
 
 
 def _layer_to_fold_into(graph: Graph, norm: Node) -> Node | None:

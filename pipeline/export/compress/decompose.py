@@ -1,0 +1,97 @@
+"""Layers that are several operations of the file, taken apart: what lies between them needs a range of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from pipeline.export.compress.fake_quantize import QUANTIZED, QuantizedSilu
+from pipeline.export.compress.graph import Graph, Node
+from pipeline.export.compress.quantization_rules import is_operation
+from pipeline.export.compress.rebuild import rebuild
+
+layers = keras.layers
+
+
+Bits = Callable[[Any], int | None]
+
+
+def decompose(graph: Graph, bits: Bits) -> keras.Model:
+    """Rebuild a model of finer layers, equal but for the rounding of kernels.
+
+    A layer with weights gets its rounded kind, of `bits(layer)` bits (None leaves it as it is), and its activation
+    becomes a layer. A separable convolution becomes a depthwise and a pointwise one; x * sigmoid(x) shows its sigmoid;
+    a number added or multiplied becomes a Rescaling.
+    """
+    constants = {node.layer: found for node in graph.nodes if (found := _rescaling(node))}
+    parts = {layer: found for layer in graph.layers if (found := constants.get(layer) or _parts(layer, bits))}
+    weights = {layer: layer.get_weights() for layer in parts if isinstance(layer, layers.Layer)}
+    return rebuild(graph, replace=parts.get, weights=weights)
+
+
+def _parts(layer: Any, bits: Bits) -> keras.layers.Layer | None:
+    if getattr(layer, "data_format", "channels_last") == "channels_first":
+        return None
+    if isinstance(layer, layers.Activation):
+        return _silu(layer)
+    if type(layer) not in (layers.SeparableConv2D, *QUANTIZED) or bits(layer) is None:
+        return None
+    if type(layer) is layers.SeparableConv2D:
+        parts = _separable(layer, bits(layer))
+    else:
+        parts = [_rounded(type(layer), {**layer.get_config(), "activation": "linear"}, bits(layer))]
+    if not _is(layer, "linear"):
+        activation = layers.Activation(layer.activation, name=f"{layer.name}_activation")
+        parts.append(_silu(activation) or activation)
+    return parts[0] if len(parts) == 1 else keras.Sequential(parts, name=f"{layer.name}_parts")
+
+
+def _rounded(kind: type, config: dict[str, Any], bits: int) -> keras.layers.Layer:
+    # LiteRT has no depthwise convolution with 4-bit weights.
+    return QUANTIZED[kind].from_config({**config, "bits": 8 if kind is layers.DepthwiseConv2D else bits})
+
+
+def _silu(layer: Any) -> keras.layers.Layer | None:
+    if isinstance(layer, layers.Activation) and _is(layer, "silu"):
+        return QuantizedSilu(name=layer.name)
+    return None
+
+
+def _separable(layer: layers.SeparableConv2D, bits: int) -> list[keras.layers.Layer]:
+    config = layer.get_config()
+    shared = {key: config[key] for key in ("dtype", "trainable")}
+    depthwise = shared | {
+        **{key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")},
+        "use_bias": False,
+        "depthwise_regularizer": config["depthwise_regularizer"],
+        "name": f"{layer.name}_depthwise",
+    }
+    pointwise = shared | {
+        **{key: config[key] for key in ("filters", "use_bias", "bias_regularizer")},
+        "kernel_size": 1,
+        "kernel_regularizer": config["pointwise_regularizer"],
+        "name": f"{layer.name}_pointwise",
+    }
+    return [_rounded(layers.DepthwiseConv2D, depthwise, bits), _rounded(layers.Conv2D, pointwise, bits)]
+
+
+def _rescaling(node: Node) -> layers.Rescaling | None:
+    """Return the Rescaling that a keras.ops call with one tensor and one number is."""
+    operation, [*given] = node.layer, node.args
+    if not is_operation(operation) or len(given) != 2 or len(node.inputs) != 1:
+        return None
+    number = next((x for x in given if isinstance(x, int | float)), None)
+    first = given[0] is not number
+    if number is None:
+        return None
+    scale, offset = {
+        "Add": (1.0, number),
+        "Subtract": (1.0, -number) if first else (-1.0, number),
+        "Multiply": (number, 0.0),
+        "TrueDivide": (1.0 / number, 0.0) if first and number else (None, None),
+    }.get(type(operation).__name__, (None, None))
+    return None if scale is None else layers.Rescaling(scale, offset, name=operation.name)
+
+
+def _is(layer: Any, activation: str) -> bool:
+    return layer.activation is keras.activations.get(activation)
