@@ -53,9 +53,9 @@ class Node:
 class Graph:
     """The nodes of a functional model in topological order, its nested inputs and outputs, and who reads what."""
 
-    def __init__(self, name: str, nodes: Sequence[Node], inputs: Any, outputs: Any, trainable: bool) -> None:
+    def __init__(self, model: keras.Model, nodes: Sequence[Node], inputs: Any, outputs: Any) -> None:
         """Take what `Graph.of` found; `inputs` and `outputs` are nested as the model's, with Tensors as leaves."""
-        self.name, self.nodes, self.inputs, self.outputs, self.trainable = name, nodes, inputs, outputs, trainable
+        self.model, self.nodes, self.inputs, self.outputs = model, nodes, inputs, outputs
         self._producers = {tensor: node for node in nodes for tensor in node.outputs}
         self._consumers: dict[Tensor, list[Node]] = {tensor: [] for tensor in self._producers}
         self._calls: dict[keras.Operation, list[Node]] = {}
@@ -72,7 +72,7 @@ class Graph:
             UserError: naming the model or layer that cannot be handled: a subclassed model, a Lambda layer, a layer
                 that keeps state between calls, one that is already quantised, an operation that takes code.
         """
-        return _Tracer().graph(_functional(model))
+        return _Tracer().graph(model)
 
     def producer(self, tensor: Tensor) -> Node:
         """Return the node that gives a tensor."""
@@ -104,14 +104,15 @@ class _Tracer:
         self._names: dict[keras.Operation, str] = {}
         self._calls: dict[keras.Operation, int] = {}
 
-    def graph(self, model: keras.Model) -> Graph:
+    def graph(self, given_model: keras.Model) -> Graph:
+        model = _functional(given_model)
         values: dict[int, Tensor] = {}
         for given in model.inputs:
             layer = given._keras_history.operation
             values[id(given)] = self._add(layer, (), {}, [given], "")[0]
         outputs = self._walk(model, values, "")
         inputs = keras.tree.map_structure(lambda x: values[id(x)], model.input)
-        return Graph(model.name, self._nodes, inputs, outputs, model.trainable)
+        return Graph(given_model, self._nodes, inputs, outputs)
 
     def _walk(self, model: Any, values: dict[int, Tensor], scope: str) -> Any:
         """Add the calls of a model, given what its inputs are, and return its outputs."""

@@ -92,9 +92,9 @@ class _Builder:
         model = keras.Model(
             keras.tree.map_structure(inputs.get, graph.inputs),
             keras.tree.map_structure(self._values.get, graph.outputs),
-            name=graph.name,
+            name=graph.model.name,
         )
-        if not graph.trainable:
+        if not graph.model.trainable:
             model.trainable = False
         for old, new in self._made.items():
             if old in weights:
