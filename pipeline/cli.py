@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -118,7 +119,7 @@ def list_entries(
 @app.command()
 def doctor(as_json: _Json = False) -> None:
     """Say what this machine has: versions, devices, and the choices training will make."""
-    from pipeline.training.runtime import describe_machine
+    from pipeline.training.machine import describe_machine
 
     _print(describe_machine(), as_json)
 
@@ -172,7 +173,7 @@ def _print(frame: "pd.DataFrame", as_json: bool, title: str | None = None) -> No
         records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
         print(json.dumps(records, indent=2, ensure_ascii=False))
         return
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in frame.columns:
         is_number = frame[column].dtype.kind in "iuf"
         table.add_column(_escape(str(column)), justify="right" if is_number else "left")

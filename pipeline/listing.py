@@ -47,11 +47,9 @@ def count_models() -> pd.DataFrame:
         rows.append(
             {
                 "name": name,
-                "input": "×".join(str(size) for size in cost.input_shape),
-                "classes": cost.classes,
+                "input → classes": f"{'×'.join(str(size) for size in cost.input_shape)} → {cost.classes}",
                 "parameters": cost.parameters,
                 "MACs (M)": round(cost.macs / 1e6, 3),
-                "what": registry.MODELS.describe(name),
             }
         )
     return pd.DataFrame(rows)

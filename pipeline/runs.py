@@ -47,7 +47,7 @@ class Run:
             raise UserError(f"{run.path} exists and is not a run; give another --run")
         with saving_to(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
-        run.note(**_environment())
+        run.note(**environment())
         write_atomically(run.experiment_path, experiment.to_yaml())
         return run
 
@@ -187,7 +187,8 @@ def saving_to(path: Path):
         raise UserError(f"{path} cannot be written ({reason}); what was saved before is unchanged") from error
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """Return what a run notes of the program and the machine: format, command, versions, processor."""
     return {
         "format": FORMAT,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -30,13 +30,13 @@ def preview(experiment: Experiment, picture: Path | None = None) -> pd.DataFrame
 
 def count(source: Source) -> pd.DataFrame:
     """Return one row per class, where every image has one label, then all images and those refused when opened."""
-    splits = source.splits.items()
+    splits = [(name, source.splits[name]) for name in ("train", "validation", "test") if name in source.splits]
     rows = [("all images", *(split.count for _, split in splits))]
     if all(split.labels is not None for _, split in splits):
         per_class = [np.bincount(split.labels, minlength=len(source.classes)) for _, split in splits]
         rows = [*zip(source.classes, *per_class, strict=True), *rows]
     rows.append(("unreadable", *(len(split.refused or ()) for _, split in splits)))
-    return pd.DataFrame(rows, columns=["class", *source.splits])
+    return pd.DataFrame(rows, columns=["class", *(name for name, _ in splits)])
 
 
 def augmented(experiment: Experiment, source: Source) -> Image.Image:
