@@ -185,4 +185,6 @@ def _print(frame: "pd.DataFrame", as_json: bool, title: str | None = None) -> No
 def _cell(value: Any) -> str:
     if value is None or value != value:  # a missing figure is None or NaN
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import itertools
 import pkgutil
+import re
 import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -76,8 +77,8 @@ class Registry:
         return function
 
     def names(self) -> list[str]:
-        """List every name, sorted, without importing the package."""
-        return sorted({*self._entries, *self._builders})
+        """List every name, resnet8 before resnet14, without importing the package."""
+        return sorted({*self._entries, *self._builders}, key=_by_number)
 
     def describe(self, name: str) -> str:
         """Return the first line of the builder's docstring."""
@@ -142,6 +143,10 @@ def suggest(name: str, known: Iterable[str]) -> str:
     # Of equally similar names the one that begins alike was meant: resnet20 rather than resnet32 for resnet21.
     best = max(close, key=lambda one: (_likeness(name, one), _common_start(name, one)), default=None)
     return f"did you mean {best!r}?" if best else f"known: {', '.join(known) or 'none'}."
+
+
+def _by_number(name: str) -> list[tuple[str, int]]:
+    return [(word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d*)", name)]
 
 
 def _likeness(one: str, other: str) -> float:
