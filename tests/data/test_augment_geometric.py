@@ -103,6 +103,14 @@ def test_consecutive_motions_are_one_warp():
     assert [op.type for op in graph.get_operations()].count("ImageProjectiveTransformV3") == 1
 
 
+def test_sparing_motions_agree_with_plain_ones():
+    batch = marked(12)
+    sparing = apply([("flip", {})], batch)
+    plain = apply([("flip", {}), ("zoom", {"amount": 0.0})], batch)
+    for field in batch:
+        np.testing.assert_allclose(sparing[field].numpy(), plain[field].numpy(), atol=1e-3, err_msg=field)
+
+
 def test_order_of_motions():
     """A shift of ten columns and then a mirror: the bright column goes right, then left."""
     image = np.zeros((1, 3, 9, 1), np.float32)
@@ -121,7 +129,7 @@ def marked(count=24, size=(60, 80), box=(0.3, 0.35, 0.6, 0.75)):
     return {
         "image": tf.constant(image),
         "mask": tf.constant((image[..., 0] > 0).astype(np.int32)),
-        "boxes": tf.tile(tf.constant(exact)[None, None], (count, 2, 1)),
+        "boxes": tf.tile(tf.constant([[exact, np.zeros(4, np.float32)]]), (count, 1, 1)),
         "classes": tf.tile(tf.constant([[0, -1]]), (count, 1)),
     }
 
@@ -140,7 +148,11 @@ def test_image_mask_and_box_stay_together(names, seed):
             continue
         rows, columns = np.nonzero(mask == 1)
         seen = np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
-        np.testing.assert_allclose(boxes[0] * [60, 80, 60, 80], seen, atol=4)
+        box = boxes[0] * [60, 80, 60, 80]
+        assert (box[:2] <= seen[:2] + 1.5).all()
+        assert (box[2:] >= seen[2:] - 1.5).all()
+        if boxes[0].min() > 0 and boxes[0].max() < 1:  # a turned rectangle whose corner is cut off has a looser box
+            np.testing.assert_allclose(box, seen, atol=4)
 
 
 def test_box_moves_by_hand():

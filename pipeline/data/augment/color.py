@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from pydantic import PositiveFloat
 
-from pipeline.data.augment.draw import Batch, uniform
+from pipeline.data.augment.draw import Batch, per_pixel, uniform
 from pipeline.registry import AUGMENTATIONS, Fraction
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as in JPEG and Pillow
@@ -96,6 +96,14 @@ def turn_hue(angle: tf.Tensor) -> tf.Tensor:
     return _affine(tf.constant(_RGB, tf.float32) @ tf.reshape(turn, (-1, 3, 3)) @ tf.constant(_YIQ, tf.float32))
 
 
+def stretch(image: tf.Tensor) -> tf.Tensor:
+    """Stretch each channel's range of values to 0..255, as auto-contrast does: float32 (B, 4, 4)."""
+    count = tf.shape(image)[0]
+    low, high = (tf.broadcast_to(reduce(image, (1, 2)), (count, 3)) for reduce in (tf.reduce_min, tf.reduce_max))
+    scale = tf.where(high > low, tf.math.divide_no_nan(255.0, high - low), 1.0)
+    return _affine(tf.linalg.diag(scale), tf.where(high > low, -low * scale, 0.0))
+
+
 def per_matrix(values: tf.Tensor) -> tf.Tensor:
     """Reshape (B,) to (B, 1, 1), to be broadcast over matrices."""
     return values[:, None, None]
@@ -117,7 +125,7 @@ def map_colors(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Map colours (B, H, W, C) by float32 (B, 4, 4) and clip to 0..255."""
     offset = matrix[:, None, None, : image.shape[-1], 3]
     if image.shape[-1] == 1:
-        mapped = image * tf.reduce_sum(matrix[:, 0, :3], axis=-1)[:, None, None, None]
+        mapped = image * per_pixel(tf.reduce_sum(matrix[:, 0, :3], axis=-1))
     else:
         pixels = tf.reshape(image, (tf.shape(image)[0], -1, 3))  # one matrix product is twice as fast as planes
         mapped = tf.reshape(tf.matmul(pixels, matrix[:, :3, :3], transpose_b=True), tf.shape(image))

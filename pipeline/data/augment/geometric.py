@@ -33,11 +33,13 @@ class Geometric:
         draw: function of the batch's (B, H, W) and a seed (2,) to float32 (B, 3, 3), output pixel to input pixel.
         fill: what lies outside the image, or None when nothing outside is ever asked for.
         exact: whether pixels land on pixels, so that no interpolation is needed.
+        sparing: whether it leaves many images where they are; those are then not sampled at all.
     """
 
     draw: Callable[[tuple[int, int, int], tf.Tensor], tf.Tensor]
     fill: str | None = None
     exact: bool = False
+    sparing: bool = False
 
     def fuses(self, other: "Geometric") -> bool:
         """Tell whether both can be one warp: what lies outside must look the same."""
@@ -52,7 +54,7 @@ def flip(*, horizontal: bool = True, vertical: bool = False) -> Geometric:
         x, y = (tf.where(draw < 0.5, -1.0, 1.0) for draw in uniform(seed, shape[0], (0, 1), (0, 1)))
         return matrices(x=x if horizontal else 1.0, y=y if vertical else 1.0, count=shape[0])
 
-    return Geometric(draw, exact=True)
+    return Geometric(draw, exact=True, sparing=True)
 
 
 @AUGMENTATIONS.register
@@ -194,7 +196,17 @@ def move(batch: Batch, members: list[tuple[Geometric, tf.Tensor]]) -> Batch:
     for member, seed in members:
         matrix = matrix @ member.draw((count, height, width), seed)
     fill = next((member.fill for member, _ in members if member.fill), "reflect")
-    return warp(batch, matrix, fill, exact=all(member.exact for member, _ in members))
+    exact = all(member.exact for member, _ in members)
+    if not all(member.sparing for member, _ in members):
+        return warp(batch, matrix, fill, exact=exact)
+    moves = tf.cast(tf.reduce_any(matrix != tf.eye(3), axis=(1, 2)), tf.int32)
+    rows = tf.dynamic_partition(tf.range(count), moves, 2)
+    resting, moving = zip(*(tf.dynamic_partition(batch[field], moves, 2) for field in batch), strict=True)
+    moved = warp(dict(zip(batch, moving, strict=True)), tf.gather(matrix, rows[1]), fill, exact=exact)
+    return {
+        field: tf.ensure_shape(tf.dynamic_stitch(rows, [rest, moved[field]]), batch[field].shape)
+        for field, rest in zip(batch, resting, strict=True)
+    }
 
 
 def warp(batch: Batch, matrix: tf.Tensor, fill: str = "reflect", *, exact: bool = False) -> Batch:

@@ -6,18 +6,17 @@ from typing import Literal
 import tensorflow as tf
 from pydantic import NonNegativeFloat, PositiveInt
 
-from pipeline.data.augment.color import brighten, map_colors, saturate, spread
-from pipeline.data.augment.draw import Batch, Step, per_pixel
+from pipeline.data.augment.color import brighten, map_colors, saturate, spread, stretch
+from pipeline.data.augment.draw import Batch, Step
 from pipeline.data.augment.geometric import Geometric, matrices, rotate
-from pipeline.data.augment.lookup import auto_contrast, equalize, histogram, look_up, posterize, sharpen, solarize
+from pipeline.data.augment.nonlinear import equalize, posterize, sharpen, solarize
 from pipeline.errors import UserError
 from pipeline.registry import AUGMENTATIONS
 
-# RandAugment's fourteen operations, in the order of the paper; slices below rely on the order.
 _MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-_COLORS = ("brightness", "contrast", "color")
-_LOOKUPS = ("posterize", "solarize", "auto_contrast", "equalize")
-_OPERATIONS = (*_MOVES, *_COLORS, *_LOOKUPS, "sharpness", "identity")
+_AFFINE = ("brightness", "contrast", "color", "auto_contrast")
+_OTHERS = ("posterize", "solarize", "equalize", "sharpness")
+_OPERATIONS = ("identity", *_MOVES, *_AFFINE, *_OTHERS)  # the paper's fourteen
 # What magnitude 10 means, as in AutoAugment (arXiv 1805.09501).
 _SHEAR, _SHIFT, _ROTATION, _ENHANCEMENT, _POSTERIZED_BITS = 0.3, 0.45, math.radians(30), 0.9, 4
 
@@ -51,7 +50,7 @@ def rand_augment(
             image = _recolor(image, operation, sign, strength)
         return dict(batch, image=image)
 
-    return Geometric(draw_moves, fill), Step(apply)
+    return Geometric(draw_moves, fill, sparing=True), Step(apply)
 
 
 def _draw(seed: tf.Tensor, operations: int, count: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
@@ -78,38 +77,28 @@ def _motion(operation: tf.Tensor, strength: tf.Tensor, shape: tuple[int, int, in
 
 
 def _recolor(image: tf.Tensor, operation: tf.Tensor, sign: tf.Tensor, strength: float) -> tf.Tensor:
-    """Change each image by its operation; every kind of operation sees only the images that drew it."""
-    first_color, first_lookup = len(_MOVES), len(_MOVES) + len(_COLORS)
-    is_color = (operation >= first_color) & (operation < first_lookup)
-    is_lookup = (operation >= first_lookup) & (operation < first_lookup + len(_LOOKUPS))
-    is_sharpness = operation == _OPERATIONS.index("sharpness")
-    kind = tf.where(is_color, 1, tf.where(is_lookup, 2, tf.where(is_sharpness, 3, 0)))
-
-    images, rows = tf.dynamic_partition(image, kind, 4), tf.dynamic_partition(tf.range(image.shape[0]), kind, 4)
+    """Change each image by its operation; a kind of operation sees only the images that drew it."""
     factor = 1 + sign * strength * _ENHANCEMENT
-    images[1] = _enhance(images[1], tf.gather(operation, rows[1]), tf.gather(factor, rows[1]))
-    images[2] = _look_up(images[2], tf.gather(operation, rows[2]), strength)
-    images[3] = sharpen(images[3], tf.gather(factor, rows[3]))
+    first, first_other = len(_OPERATIONS) - len(_AFFINE) - len(_OTHERS), len(_OPERATIONS) - len(_OTHERS)
+    # Kind 0 leaves colours alone, kind 1 is affine, and each of the others is a kind of its own.
+    kind = tf.where(operation < first, 0, tf.maximum(operation - first_other + 2, 1))
+    rows, images, operations, factors = (
+        tf.dynamic_partition(values, kind, len(_OTHERS) + 2)
+        for values in (tf.range(image.shape[0]), image, operation, factor)
+    )
+    images[1] = _map_affine(images[1], operations[1], factors[1])
+    images[2] = posterize(images[2], 8 - round(strength * _POSTERIZED_BITS))
+    images[3] = solarize(images[3], 256 * (1 - strength))
+    images[4] = equalize(images[4])
+    images[5] = sharpen(images[5], factors[5])
     return tf.ensure_shape(tf.dynamic_stitch(rows, images), image.shape)
 
 
-def _enhance(image: tf.Tensor, operation: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+def _map_affine(image: tf.Tensor, operation: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     brightness, contrast, color = (
         tf.where(operation == _OPERATIONS.index(name), factor, 1.0) for name in ("brightness", "contrast", "color")
     )
     mean = tf.broadcast_to(tf.reduce_mean(image, axis=(1, 2)), (tf.shape(image)[0], 3))
-    return map_colors(image, saturate(color) @ spread(contrast, mean) @ brighten(brightness))
-
-
-def _look_up(image: tf.Tensor, operation: tf.Tensor, strength: float) -> tf.Tensor:
-    counts = histogram(image)
-    tables = (
-        posterize(bits=8 - round(strength * _POSTERIZED_BITS)),
-        solarize(threshold=256 * (1 - strength)),
-        auto_contrast(counts),
-        equalize(counts),
-    )
-    table = tf.zeros_like(counts, tf.float32)
-    for name, candidate in zip(_LOOKUPS, tables, strict=True):
-        table = tf.where(per_pixel(operation == _OPERATIONS.index(name))[..., 0], candidate, table)
-    return look_up(image, table)
+    stretches = operation == _OPERATIONS.index("auto_contrast")
+    stretched = tf.where(stretches[:, None, None], stretch(image), tf.eye(4))
+    return map_colors(image, stretched @ saturate(color) @ spread(contrast, mean) @ brighten(brightness))
