@@ -1,0 +1,80 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.evaluation.statistics import Comparison, mcnemar
+from pipeline.export.latency import Latency
+from pipeline.export.results import fastest, summary, verdict
+
+
+def comparison(low: float, high: float) -> Comparison:
+    return Comparison((low + high) / 2, low, high, p_value=0.5, detectable=0.01, n=100, test="by hand")
+
+
+def latency(*rounds: float) -> Latency:
+    return Latency.of(1, [np.array([each]) for each in rounds], 40.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-0.004, 0.002, "ok"),  # the whole interval is above -0.5 points
+        (-0.006, 0.002, "not shown"),
+        (-0.02, -0.004, "not shown"),
+        (-0.02, -0.006, "worse"),
+        (0.01, 0.02, "ok"),
+    ],
+)
+def test_verdict_by_hand(low, high, said):
+    assert verdict(comparison(low, high), margin=0.5) == said
+    assert verdict(comparison(-high, -low), margin=0.5, higher_is_better=False) == said
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 50))
+def test_a_larger_margin_is_never_harder(low, width, margin):
+    order = ["worse", "not shown", "ok"]
+    found = comparison(low, low + width)
+    assert order.index(verdict(found, margin)) <= order.index(verdict(found, margin + 1))
+
+
+def test_equal_answers_are_ok_and_many_losses_are_worse():
+    right = np.arange(899) > 10
+    assert verdict(mcnemar(right, right), margin=0.5) == "ok"
+    assert verdict(mcnemar(right, right & (np.arange(899) > 60)), margin=0.5) == "worse"
+
+
+def test_fastest_is_named_with_its_ratio():
+    timed = {"float32": latency(2.0, 2.2, 2.0), "int8": latency(1.0, 1.1, 1.0), "int16x8": latency(60, 60, 60)}
+    said = fastest(timed)
+    assert "int8, 1 ms" in said
+    assert "2.00 times as fast as float32 (2.00 to 2.00 over 3 rounds)" in said
+
+
+def test_fastest_within_the_noise_is_said_to_be():
+    timed = {"float32": latency(2.0, 1.9, 2.1, 2.0), "int8": latency(1.9, 2.0, 2.1, 1.8)}
+    assert "int8, but within the noise" in fastest(timed)
+
+
+def test_float32_may_be_the_fastest():
+    assert fastest({"float32": latency(1.0), "int8": latency(2.0)}).startswith("fastest here: float32, 1 ms")
+    assert fastest({"int8": latency(2.0)}) == "fastest here: int8, 2 ms per image on one thread"
+
+
+def test_summary_has_short_columns():
+    row = {"variant": "int8", "bytes": 2048, "score": 0.98765, "low": 0.97, "high": 0.99, "difference": -0.123}
+    row |= {"p_value": 0.5, "verdict": "ok", "memory_mb": 50.6, "latency_ms_p50": 0.12345, "latency_ms_p50_2t": 0.1}
+    [line] = summary(pd.DataFrame([row])).to_dict("records")
+    assert line == {
+        "variant": "int8",
+        "KiB": 2,
+        "score": 0.9876,
+        "95 %": "0.970–0.990",
+        "points": -0.12,
+        "p": 0.5,
+        "verdict": "ok",
+        "ms": 0.123,
+        "ms 2t": 0.1,
+        "MiB": 51,
+    }
