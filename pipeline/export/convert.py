@@ -1,7 +1,7 @@
 """Keras model → float32 .tflite, by one pinned path: rebuilt in float32, batch 1, builtin operators only."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
+from pipeline.export.interpreter import INPUT, OUTPUT
 from pipeline.export.quiet import quiet
-
-INPUT, OUTPUT, SIGNATURE = "image", "probabilities", "serving_default"
 
 # `loc(… fused["Erfinv:", "model/my_layer_1/erfinv/Erfinv@…"] …)): 'tf.Erfinv' op is neither a custom op nor a flex op`
 _FOREIGN_OPERATOR = re.compile(r'fused\["\w+:", "(?P<path>[^"@]+)[^\n]*?\'tf\.(?P<op>\w+)\' op is neither')
@@ -28,9 +27,14 @@ def convert(model: keras.Model, decode: Callable[[Any], Any]) -> bytes:
             names the operator and the layer.
     """
     single = rebuild(model)
-    serving = keras.Model(single.input, {OUTPUT: decode(single.output)})
+    serving = keras.Model(single.inputs[0], {OUTPUT: decode(single.outputs[0])})
     # Not from_concrete_functions: it leaves the variables in the file uninitialised and says nothing.
     converter = tf.lite.TFLiteConverter.from_keras_model(serving)
+    return run_converter(converter, model)
+
+
+def run_converter(converter: tf.lite.TFLiteConverter, model: keras.Model) -> bytes:
+    """Run a converter with builtin operators only, check the file, and say which layer of `model` it cannot convert."""
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     try:
         with quiet():
@@ -102,10 +106,17 @@ def _explain(error: Exception, model: keras.Model) -> UserError:
 
 
 def _layer_of(path: str, model: keras.Model) -> str:
-    """Find the layer in a graph path such as `model_1/my_layer_1/erfinv`: scopes carry a count that names lack."""
-    names = {operation.name for operation in model.operations}
-    for part in path.split("/"):
-        for name in (part, re.sub(r"_\d+$", "", part)):
+    """Find the innermost layer in a graph path such as `model_1/my_layer_1/erfinv`."""
+    names = set(_names(model))
+    for part in reversed(path.split("/")):
+        for name in (part, re.sub(r"_\d+$", "", part)):  # scopes end in a count that names lack
             if name in names:
                 return name
     return path
+
+
+def _names(model: keras.Model) -> Iterator[str]:
+    for layer in model.layers:
+        yield layer.name
+        if isinstance(layer, keras.Model):
+            yield from _names(layer)

@@ -12,17 +12,19 @@ import pandas as pd
 from pipeline.config import Experiment
 from pipeline.errors import UserError
 from pipeline.evaluation.report import write_report
-from pipeline.evaluation.scoring import keras_predictor
+from pipeline.evaluation.scoring import keras_predictor, load_model
 from pipeline.export.agreement import Agreement, compare_on
 from pipeline.export.convert import convert
 from pipeline.export.inputs import Inputs, open_inputs, real_images
-from pipeline.export.interpreter import LiteModel
 from pipeline.export.latency import measure_all
-from pipeline.export.results import TERMINAL, fastest, tabulate
+from pipeline.export.results import fastest, summary, tabulate
 from pipeline.registry import RECIPES
 from pipeline.runs import Run, write_atomically
 
 log = logging.getLogger(__name__)
+
+# What an export may set anew, beside its own section; everything else belongs to the trained model.
+_FREE = ("source", "batch_size", "cache_mb", "max_corrupt")
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Export:
         return self.run.report_path
 
     def table(self) -> pd.DataFrame:
-        """Return the columns that fit a terminal."""
-        return self.results[TERMINAL]
+        """Return the table of the terminal; `results` has every column."""
+        return summary(self.results)
 
 
 def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
@@ -49,9 +51,9 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     hold what its name says.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    experiment = run.experiment.replace(overrides)
+    experiment = _replaced(run.experiment, overrides)
     model = load_model(run)
-    inputs = open_inputs(experiment)
+    inputs = open_inputs(experiment, run.classes)
     paths = _write_files(run, experiment, model, inputs)
     log.info("comparing %d files with the Keras model on %d test images", len(paths), inputs.test.count)
     agreement = _compare(experiment, model, inputs, paths)
@@ -65,13 +67,13 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     return Export(run, results, f"{speed}; {_losses(results, experiment.export.margin)}")
 
 
-def load_model(run: Run) -> keras.Model:
-    """Load the run's Keras model; raises UserError when the file cannot be read."""
-    try:
-        return keras.models.load_model(run.model_path, compile=False, safe_mode=True)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{run.model_path} cannot be loaded ({reason}); train again with --force") from error
+def _replaced(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
+    changed = experiment.replace(overrides)
+    free = {"data": experiment.data.model_copy(update={key: getattr(changed.data, key) for key in _FREE})}
+    if changed != experiment.model_copy(update=free | {"export": changed.export}):
+        allowed = ", ".join(f"data.{name}" for name in _FREE)
+        raise UserError(f"an export can set export.*, {allowed}; the rest is part of the trained model", usage=True)
+    return changed
 
 
 def _write_files(run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs) -> dict[str, Path]:
@@ -81,6 +83,8 @@ def _write_files(run: Run, experiment: Experiment, model: keras.Model, inputs: I
     for variant in experiment.export.variants:
         paths[variant] = run.export_dir / f"{variant}.tflite"
         write_atomically(paths[variant], RECIPES.build(variant, float_file, inputs.calibration))
+    for variant in set(RECIPES.names()) - set(paths):  # of an earlier export: results.csv will not know them
+        (run.export_dir / f"{variant}.tflite").unlink(missing_ok=True)
     write_atomically(run.export_dir / "labels.txt", "".join(f"{name}\n" for name in inputs.task.classes))
     write_atomically(run.export_dir / "preprocess.json", inputs.preprocess.to_json())
     return paths
@@ -89,8 +93,7 @@ def _write_files(run: Run, experiment: Experiment, model: keras.Model, inputs: I
 def _compare(experiment: Experiment, model: keras.Model, inputs: Inputs, paths: dict[str, Path]) -> Agreement:
     batch_size = experiment.data.batch_size
     batches = real_images(inputs.test, inputs.task, batch_size)
-    files = {variant: LiteModel.open(path) for variant, path in paths.items()}
-    return compare_on(batches, inputs.task, keras_predictor(model, inputs.task), files)
+    return compare_on(batches, inputs.task, keras_predictor(model, inputs.task), paths)
 
 
 def _write_golden(path: Path, agreement: Agreement) -> None:

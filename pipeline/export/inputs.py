@@ -1,13 +1,12 @@
 """The images that an export needs: the test split to score on, and training images to calibrate with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.config import Experiment
-from pipeline.data.input import prepare
+from pipeline.data.input import Prepared, prepare
 from pipeline.data.preprocess import Preprocess
 from pipeline.data.source import Split
 from pipeline.data.split import subset, with_validation
@@ -16,44 +15,39 @@ from pipeline.registry import SOURCES, TASKS
 from pipeline.tasks.base import Task
 
 
-class Batches(Protocol):
-    """A prepared split, as far as it is used here (pipeline.data.input)."""
-
-    count: int
-
-    def evaluation(self, batch_size: int, encode: Any) -> Any:
-        """Return batches of `image`, `y`, `weight` (0 marks padding) and `id`."""
-
-
 @dataclass(frozen=True)
 class Inputs:
     """What an experiment's data gives for export; calibration images are uint8 (N, H, W, C)."""
 
     task: Task
     preprocess: Preprocess
-    test: Batches
+    test: Prepared
     calibration: np.ndarray
 
 
-def open_inputs(experiment: Experiment) -> Inputs:
-    """Open the source; calibration takes training images by the evaluation path, without augmentation."""
+def open_inputs(experiment: Experiment, classes: tuple[str, ...]) -> Inputs:
+    """Open the source; calibration takes training images by the evaluation path, without augmentation.
+
+    Raises UserError when the source has no test split, or other classes than the model.
+    """
     data = experiment.data
-    source = with_validation(
-        SOURCES.build(data.source.name, **data.source.options), data.validation, experiment.train.seed
-    )
+    source = SOURCES.build(data.source.name, **data.source.options)
+    source = with_validation(source, data.validation, experiment.train.seed)
     if "test" not in source.splits:
         raise UserError("the source has no test split to compare the exported files on")
+    if source.classes != classes:
+        raise UserError("the classes of this source are not those of the model; give data with the same classes")
     train = source.splits["train"]
-    counts = None if train.labels is None else np.bincount(train.labels, minlength=len(source.classes)).tolist()
-    task = TASKS.build(experiment.task.name, source.classes, counts, **experiment.task.options)
+    # The counts only matter to a loss, and none is computed here.
+    task = TASKS.build(experiment.task.name, classes, [1] * len(classes), **experiment.task.options)
     preprocess = Preprocess(data.image_size, data.channels, data.resize)
 
-    def prepared(split: Split, name: str, max_corrupt: float) -> Batches:
+    def prepared(split: Split, name: str, max_corrupt: float) -> Prepared:
         return prepare(
             split,
             preprocess,
             fields=task.fields,
-            classes=len(source.classes),
+            classes=len(classes),
             cache_bytes=data.cache_mb * 2**20,
             max_corrupt=max_corrupt,
             name=name,
@@ -71,9 +65,13 @@ def open_inputs(experiment: Experiment) -> Inputs:
     )
 
 
-def real_images(batches: Batches, task: Task, batch_size: int) -> Any:
-    """Yield uint8 images (B, H, W, C) and the rest of each batch, without the padding of the last one."""
-    for batch in batches.evaluation(batch_size, task.encode):
+def real_images(
+    prepared: Prepared, task: Task, batch_size: int
+) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
+    """Yield uint8 images (B, H, W, C) with their `y` and `id`, without the padding of the last batch."""
+    for batch in prepared.evaluation(batch_size, task.encode):
         real = np.asarray(batch["weight"]) > 0
-        rest: Mapping[str, np.ndarray] = {key: np.asarray(batch[key])[real] for key in ("y", "id")}
-        yield np.asarray(batch["image"])[real].astype(np.uint8), rest
+        yield (
+            np.asarray(batch["image"])[real].astype(np.uint8),
+            {key: np.asarray(batch[key])[real] for key in ("y", "id")},
+        )

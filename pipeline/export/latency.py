@@ -23,8 +23,8 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.export.interpreter import LiteModel
 
-ROUNDS = 9
-SECONDS_PER_ROUND = 0.15
+ROUNDS = 7
+SECONDS_PER_ROUND = 0.1
 SECONDS_PER_FILE = 4.0  # a file whose single run takes longer than a round gets fewer rounds
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -58,15 +58,14 @@ _Opened = tuple[Callable[[np.ndarray], np.ndarray], Preprocess, tuple[str, ...]]
 
 
 def _open_run(path: Path) -> _Opened:
-    from pipeline.evaluation.scoring import keras_predictor
-    from pipeline.export.export import load_model
+    from pipeline.evaluation.scoring import keras_predictor, load_model
     from pipeline.registry import TASKS
 
     run = Run.open(path)
     experiment = run.experiment
     data = experiment.data
-    options = {key: value for key, value in experiment.task.options.items() if key != "class_weights"}
-    task = TASKS.build(experiment.task.name, run.classes, None, **options)
+    # The counts only matter to a loss, and none is computed here.
+    task = TASKS.build(experiment.task.name, run.classes, [1] * len(run.classes), **experiment.task.options)
     return keras_predictor(load_model(run), task), Preprocess(data.image_size, data.channels, data.resize), run.classes
 
 

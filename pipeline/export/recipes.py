@@ -149,6 +149,8 @@ def _checked(content: bytes, variant: str, *, ports: tuple[str, str], weights: s
         if operator.name not in _WITH_WEIGHTS:
             continue
         kernel = operator.inputs[1]
+        if not (kernel.constant or kernel.name in stored):
+            continue  # the product of two activations, as in attention
         types = (stored.get(kernel.name, kernel.dtype), operator.outputs[0].dtype)
         if types != (weights, activations):
             raise UserError(

@@ -11,21 +11,6 @@ from pipeline.export.agreement import Agreement
 from pipeline.export.latency import Latency
 from pipeline.tasks.base import Task
 
-TERMINAL = [
-    "variant",
-    "bytes",
-    "score",
-    "low",
-    "high",
-    "difference",
-    "p_value",
-    "verdict",
-    "max_abs_difference",
-    "latency_ms_p50",
-    "latency_ms_p50_2t",
-    "memory_mb",
-]
-
 
 def tabulate(
     agreement: Agreement,
@@ -77,6 +62,24 @@ def verdict(difference: Comparison, margin: float, *, higher_is_better: bool = T
     if low > -margin:
         return "ok"
     return "worse" if high < -margin else "not shown"
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that fit a terminal, rounded, under short names."""
+    return pd.DataFrame(
+        {
+            "variant": results["variant"],
+            "KiB": (results["bytes"] / 2**10).round().astype(int),
+            "score": results["score"].round(4),
+            "95 %": [f"{low:.3f}–{high:.3f}" for low, high in zip(results["low"], results["high"], strict=True)],
+            "points": results["difference"].round(2),
+            "p": results["p_value"].round(3),
+            "verdict": results["verdict"],
+            "ms": results["latency_ms_p50"].round(3),
+            "ms 2t": results["latency_ms_p50_2t"].round(3),
+            "MiB": results["memory_mb"].round().astype(int),
+        }
+    )
 
 
 def _timings(timings: list[Latency]) -> dict[str, float]:

@@ -79,6 +79,20 @@ def test_foreign_operator_is_named_with_its_layer(layer, operator, user_error, c
     assert capfd.readouterr().err == ""
 
 
+def test_layer_inside_an_inner_model_is_named(user_error):
+    inner = keras.Sequential([keras.Input((SIZE, SIZE, 1)), InverseError(name="hidden")], name="inner")
+    with user_error("Erfinv", "'hidden'"):
+        convert(with_layer(inner), keras.ops.softmax)
+
+
+def test_sequential_model_converts():
+    layers = [keras.layers.Conv2D(2, 3), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((SIZE, SIZE, 1)), *layers])
+    image = np.random.default_rng(0).uniform(0, 1, (2, SIZE, SIZE, 1)).astype("float32")
+    answers = LiteModel(convert(model, keras.ops.softmax)).predict(image)
+    np.testing.assert_allclose(answers, keras.ops.softmax(model(image)), atol=1e-6)
+
+
 def test_conversion_is_silent(keras_model, capfd):
     convert(keras_model, keras.ops.softmax)
     assert capfd.readouterr() == ("", "")
@@ -108,8 +122,8 @@ def test_check_finds_custom_operators_variables_and_unknown_shapes(float_file, u
         model.operatorCodes[0].customCode = b"FlexErfinv"
 
     def variable(model):
-        for code in (model.operatorCodes[0],):
-            code.builtinCode, code.deprecatedBuiltinCode = flatbuffer.schema.BuiltinOperator.VAR_HANDLE, 127
+        code = model.operatorCodes[0]
+        code.builtinCode, code.deprecatedBuiltinCode = flatbuffer.schema.BuiltinOperator.VAR_HANDLE, 127
 
     def dynamic(model):
         model.subgraphs[0].tensors[model.subgraphs[0].outputs[0]].shapeSignature = [-1, CLASSES]
