@@ -48,7 +48,7 @@ def _parts(layer: Any, bits: Bits) -> keras.layers.Layer | None:
 
 def _rounded(kind: type, config: dict[str, Any], bits: int) -> keras.layers.Layer:
     # LiteRT has no depthwise convolution with 4-bit weights.
-    return QUANTIZED[kind].from_config({**config, "bits": 8 if kind is layers.DepthwiseConv2D else bits})
+    return QUANTIZED[kind].from_config({**config, "bits": max(bits, 8) if kind is layers.DepthwiseConv2D else bits})
 
 
 def _silu(layer: Any) -> keras.layers.Layer | None:

@@ -13,11 +13,11 @@ from pipeline.export.compress.folding import folded_weights, scale_and_offset
 from pipeline.export.compress.graph import Graph, Node
 from pipeline.export.compress.quantization_rules import Role, role, taken_in
 from pipeline.export.compress.rebuild import copy, rebuild
-from pipeline.export.convert import OUTPUT, check
+from pipeline.export.convert import OUTPUT, run_converter
 from pipeline.export.convert import rebuild as at_batch_one
-from pipeline.export.quiet import quiet
 
 _SMALLEST_RANGE = 1e-6
+_MOST_BIAS = 2**29  # leaves room in the 32 bits for the sum of products
 
 
 def convert_quantized(model: keras.Model, decode: Callable[[Any], Any]) -> bytes:
@@ -36,10 +36,7 @@ def convert_quantized(model: keras.Model, decode: Callable[[Any], Any]) -> bytes
     # Without a representative set: then the ranges are those of the fake_quant operators in the graph.
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    with quiet():
-        content = converter.convert()
-    check(content)
-    return content
+    return run_converter(converter, model)
 
 
 def _constant(model: keras.Model) -> keras.Model:
@@ -61,20 +58,25 @@ def _constant(model: keras.Model) -> keras.Model:
         return copy(layer, use_bias=True) if layer in folds else None
 
     def alone(node: Node, index: int, tensor: Any) -> Any:
-        return _multiply_and_shift(node, tensor) if node in norms and node not in taken else tensor
+        if node not in norms or node in taken:
+            return tensor
+        return _multiply_and_shift(tensor, _with_room_for_bias(graph, node, _scale_and_offset(node)), node.name)
 
     weights = {layer: [] for layer in graph.layers if isinstance(layer, FakeQuantize)}
-    weights |= {layer: folded_weights(layer, norm.layer) for layer, norm in folds.items()}
+    weights |= {
+        layer: _with_room_for_bias(graph, graph.producer(norm.inputs[0]), folded_weights(layer, norm.layer))
+        for layer, norm in folds.items()
+    }
     return rebuild(graph, replace=constant, drop=norms, after=alone, weights=weights)
 
 
-def _multiply_and_shift(node: Node, tensor: Any) -> Any:
+def _multiply_and_shift(tensor: Any, weights: list[np.ndarray], name: str) -> Any:
     """Scale each channel by a depthwise convolution: one integer operation instead of two with a range between."""
     shape = tensor.shape[1:]
     image = tensor if len(shape) == 3 else keras.layers.Reshape((1, 1, *shape))(tensor)
-    depthwise = QuantizedDepthwiseConv2D(1, name=f"{node.name}_depthwise")
+    depthwise = QuantizedDepthwiseConv2D(1, name=f"{name}_depthwise")
     result = depthwise(image)
-    depthwise.set_weights(_scale_and_offset(node))
+    depthwise.set_weights(weights)
     return result if len(shape) == 3 else keras.layers.Reshape(shape)(result)
 
 
@@ -85,6 +87,25 @@ def _scale_and_offset(node: Node) -> list[np.ndarray]:
     else:
         scale, offset = scale_and_offset(layer)
     return [scale.reshape(1, 1, channels, 1), offset]
+
+
+def _with_room_for_bias(graph: Graph, node: Node, weights: list[np.ndarray]) -> list[np.ndarray]:
+    """Raise the largest weight of channels that a norm has all but switched off, so that their bias fits in 32 bits.
+
+    The file stores a bias in units of input scale x kernel scale, and a kernel near zero makes these so small that
+    the bias overflows. What is added is below 1e-4 of the bias.
+    """
+    kernel, bias = weights
+    while not isinstance(node.layer, FakeQuantize):
+        node = graph.producer(node.inputs[0])
+    low, high = node.layer.range
+    channels = kernel.reshape(-1, len(bias)).copy()  # of a depthwise kernel the last two axes are outputs
+    largest = np.abs(channels).argmax(axis=0)[None]
+    value = np.take_along_axis(channels, largest, axis=0)
+    needed = np.abs(bias) / _MOST_BIAS * 127 * 255 / max(high - low, _SMALLEST_RANGE)
+    raised = np.where(np.abs(value) < needed, np.copysign(needed, value), value)
+    np.put_along_axis(channels, largest, raised, axis=0)
+    return [channels.reshape(kernel.shape), bias]
 
 
 def _require_ranges(graph: Graph, model: keras.Model) -> None:

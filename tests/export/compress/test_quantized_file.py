@@ -1,0 +1,77 @@
+"""The integer file gives the answers of the quantisation-aware Keras model."""
+
+import keras
+import numpy as np
+import pytest
+from quantisable import every_rule, pictures, ready, with_islands
+
+from pipeline.errors import UserError
+from pipeline.export import flatbuffer
+from pipeline.export.compress.quantize_aware import calibrate, quantize_aware
+from pipeline.export.compress.quantized_file import convert_quantized
+from pipeline.export.interpreter import LiteModel
+
+layers = keras.layers
+
+
+def identity(outputs):
+    return outputs
+
+
+def steps_apart(aware: keras.Model, content: bytes, images: np.ndarray) -> float:
+    """Return how many output steps the file is from the Keras model."""
+    lite = LiteModel(content)
+    return float(np.abs(lite.predict(images) - np.asarray(aware(images))).max() / lite.output.scale)
+
+
+@pytest.mark.parametrize(("bits", "kernel"), [(8, "int8"), (4, "int4")])
+def test_the_file_is_integer_throughout_and_answers_the_same(bits, kernel):
+    aware = ready(every_rule(), weights=bits)
+    content = convert_quantized(aware, identity)
+    operators = list(flatbuffer.operators(content))
+    assert {op.outputs[0].dtype for op in operators} == {"int8"}
+    assert {op.inputs[1].dtype for op in operators if op.name in ("CONV_2D", "FULLY_CONNECTED")} == {kernel}
+    assert {op.inputs[1].dtype for op in operators if op.name == "DEPTHWISE_CONV_2D"} == {"int8"}
+    assert not {"QUANTIZE", "DEQUANTIZE"} & {op.name for op in operators}
+    lite = LiteModel(content)
+    assert (lite.input.scale, lite.input.zero_point) == (1.0, -128)
+    assert steps_apart(aware, content, pictures()) <= 3
+
+
+def test_channels_that_a_norm_switched_off_keep_their_bias():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3), name="image")
+    norm = layers.BatchNormalization()
+    x = layers.ReLU()(norm(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(image))))
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    norm.gamma.assign([0.0, 1e-8, -2.0, 1.0])
+    norm.beta.assign([1.0, 2.0, 0.5, -100.0])
+    aware = quantize_aware(model)
+    calibrate(aware, [pictures(size=8)])
+    assert steps_apart(aware, convert_quantized(aware, identity), pictures(size=8)) <= 1
+
+
+def test_float_islands_lie_between_integers():
+    aware = ready(with_islands(), per_layer={"kept": None})
+    content = convert_quantized(aware, identity)
+    types = {op.name: op.inputs[1].dtype for op in flatbuffer.operators(content) if len(op.inputs) > 1}
+    assert (types["CONV_2D"], types["FULLY_CONNECTED"]) == ("float32", "int8")
+    assert LiteModel(content).input.dtype == LiteModel(content).output.dtype == "int8"
+    assert steps_apart(aware, content, pictures()) <= 2
+
+
+def test_bits_are_chosen_per_layer():
+    aware = ready(every_rule(), weights=4, per_layer={"stem": 8, "logits": 8})
+    kernels = [op.inputs[1] for op in flatbuffer.operators(convert_quantized(aware, identity)) if "CONV_2D" in op.name]
+    assert next(kernel.dtype for kernel in kernels if kernel.shape == (8, 3, 3, 3)) == "int8"
+    assert "int4" in {kernel.dtype for kernel in kernels}
+
+
+def test_a_float_model_as_a_quantised_file():
+    with pytest.raises(UserError, match="not quantisation-aware"):
+        convert_quantized(every_rule(), identity)
+
+
+def test_ranges_that_were_never_set():
+    with pytest.raises(UserError, match="never set; train it, or calibrate it"):
+        convert_quantized(quantize_aware(every_rule()), identity)
