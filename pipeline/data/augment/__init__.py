@@ -42,12 +42,12 @@ def compile_augmentations(
 
     @tf.autograph.experimental.do_not_convert
     def augment(batch: Batch, seed: tf.Tensor) -> Batch:
-        batch = dict(batch, image=tf.cast(batch["image"], tf.float32))
+        batch = dict(batch)
         if mixing:
             batch["label"] = tf.one_hot(batch["label"], classes)
         for group in _groups(parts):
             batch = _apply(batch, group, seed)
-        return batch
+        return _as_float(batch)
 
     return augment
 
@@ -76,11 +76,16 @@ def _fuse(first: Any, second: Any) -> bool:
 def _apply(batch: Batch, group: list[_Part], seed: tf.Tensor) -> Batch:
     drawn = [(part.change, tf.random.experimental.stateless_fold_in(seed, part.number)) for part in group]
     if isinstance(group[0].change, Geometric):
-        return move(batch, drawn)
+        return move(batch, drawn)  # of bytes, where nothing came before it: less memory to read
+    batch = _as_float(batch)
     if isinstance(group[0].change, Color):
         return recolor(batch, drawn)
     [(step, step_seed)] = drawn
     return step.apply(batch, step_seed)
+
+
+def _as_float(batch: Batch) -> Batch:
+    return batch | {"image": tf.cast(batch["image"], tf.float32)}
 
 
 def _check_fields(mixing: list[str], fields: Collection[str]) -> None:

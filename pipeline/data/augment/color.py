@@ -123,13 +123,17 @@ def recolor(batch: Batch, members: list[tuple[Color, tf.Tensor]]) -> Batch:
 
 def map_colors(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Map colours (B, H, W, C) by float32 (B, 4, 4) and clip to 0..255."""
+    return tf.ensure_shape(_map(image, matrix), image.shape)
+
+
+def _map(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     offset = matrix[:, None, None, : image.shape[-1], 3]
     if image.shape[-1] == 1:
         mapped = image * per_pixel(tf.reduce_sum(matrix[:, 0, :3], axis=-1))
     else:
         pixels = tf.reshape(image, (tf.shape(image)[0], -1, 3))  # one matrix product is twice as fast as planes
         mapped = tf.reshape(tf.matmul(pixels, matrix[:, :3, :3], transpose_b=True), tf.shape(image))
-    return tf.clip_by_value(tf.ensure_shape(mapped + offset, image.shape), 0.0, 255.0)
+    return tf.clip_by_value(mapped + offset, 0.0, 255.0)
 
 
 def _factor(seed: tf.Tensor, mean: tf.Tensor, amount: float) -> tf.Tensor:

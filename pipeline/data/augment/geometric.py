@@ -1,4 +1,4 @@
-"""Augmentations that move pixels: any run of them is one projective transform of the batch.
+"""Augmentations that move pixels: any run of them is one warp of the batch.
 
 Each draws one 3x3 matrix per image that says where an output pixel comes from, in pixels right and down of the
 image's centre. Matrices multiply, so three augmentations cost one interpolation, in time and in sharpness.
@@ -17,12 +17,12 @@ import tensorflow as tf
 from pydantic import PositiveFloat, PositiveInt
 
 from pipeline.data.augment.draw import Batch, uniform
+from pipeline.data.augment.sampling import sample
 from pipeline.data.preprocess import VOID
 from pipeline.errors import UserError
 from pipeline.registry import AUGMENTATIONS, Fraction
 
 _MIN_VISIBLE = 0.2  # a box is dropped when less than this share of its area stays in the picture
-_MODES = {"reflect": "REFLECT", "nearest": "NEAREST", "black": "CONSTANT"}
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,11 @@ class Geometric:
         draw: function of the batch's (B, H, W) and a seed (2,) to float32 (B, 3, 3), output pixel to input pixel.
         fill: what lies outside the image, or None when nothing outside is ever asked for.
         exact: whether pixels land on pixels, so that no interpolation is needed.
-        sparing: whether it leaves many images where they are; those are then not sampled at all.
     """
 
     draw: Callable[[tuple[int, int, int], tf.Tensor], tf.Tensor]
     fill: str | None = None
     exact: bool = False
-    sparing: bool = False
 
     def fuses(self, other: "Geometric") -> bool:
         """Tell whether both can be one warp: what lies outside must look the same."""
@@ -54,7 +52,7 @@ def flip(*, horizontal: bool = True, vertical: bool = False) -> Geometric:
         x, y = (tf.where(draw < 0.5, -1.0, 1.0) for draw in uniform(seed, shape[0], (0, 1), (0, 1)))
         return matrices(x=x if horizontal else 1.0, y=y if vertical else 1.0, count=shape[0])
 
-    return Geometric(draw, exact=True, sparing=True)
+    return Geometric(draw, exact=True)
 
 
 @AUGMENTATIONS.register
@@ -196,45 +194,19 @@ def move(batch: Batch, members: list[tuple[Geometric, tf.Tensor]]) -> Batch:
     for member, seed in members:
         matrix = matrix @ member.draw((count, height, width), seed)
     fill = next((member.fill for member, _ in members if member.fill), "reflect")
-    exact = all(member.exact for member, _ in members)
-    if not all(member.sparing for member, _ in members):
-        return warp(batch, matrix, fill, exact=exact)
-    moves = tf.cast(tf.reduce_any(matrix != tf.eye(3), axis=(1, 2)), tf.int32)
-    rows = tf.dynamic_partition(tf.range(count), moves, 2)
-    resting, moving = zip(*(tf.dynamic_partition(batch[field], moves, 2) for field in batch), strict=True)
-    moved = warp(dict(zip(batch, moving, strict=True)), tf.gather(matrix, rows[1]), fill, exact=exact)
-    return {
-        field: tf.ensure_shape(tf.dynamic_stitch(rows, [rest, moved[field]]), batch[field].shape)
-        for field, rest in zip(batch, resting, strict=True)
-    }
+    return warp(batch, matrix, fill, exact=all(member.exact for member, _ in members))
 
 
 def warp(batch: Batch, matrix: tf.Tensor, fill: str = "reflect", *, exact: bool = False) -> Batch:
     """Move image, mask and boxes by float32 (B, 3, 3) from output to input, in pixels about the centre."""
-    interpolation = "NEAREST" if exact else "BILINEAR"
-    mode = "CONSTANT" if "boxes" in batch else _MODES[fill]
-    moved = dict(batch, image=_sample(batch["image"], matrix, interpolation, mode, 0.0))
+    fill = "black" if "boxes" in batch else fill
+    moved = dict(batch, image=sample(batch["image"], matrix, fill=fill, nearest=exact))
     if "mask" in batch:
-        mask = _sample(batch["mask"][..., None], matrix, "NEAREST", "CONSTANT", float(VOID))
+        mask = sample(batch["mask"][..., None], matrix, fill="black", outside=VOID, nearest=True)
         moved["mask"] = mask[..., 0]
     if "boxes" in batch:
         moved["boxes"], moved["classes"] = _move_boxes(batch["boxes"], batch["classes"], matrix, batch["image"].shape)
     return moved
-
-
-def _sample(images: tf.Tensor, matrix: tf.Tensor, interpolation: str, mode: str, value: float) -> tf.Tensor:
-    _, height, width, _ = images.shape
-    to_centre = tf.constant([[1, 0, (1 - width) / 2], [0, 1, (1 - height) / 2], [0, 0, 1]], tf.float32)
-    to_corner = tf.constant([[1, 0, (width - 1) / 2], [0, 1, (height - 1) / 2], [0, 0, 1]], tf.float32)
-    coefficients = tf.reshape(to_corner @ matrix @ to_centre, (-1, 9))
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=coefficients[:, :8],
-        output_shape=(height, width),
-        fill_value=value,
-        interpolation=interpolation,
-        fill_mode=mode,
-    )
 
 
 def _move_boxes(

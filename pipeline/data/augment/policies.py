@@ -50,7 +50,7 @@ def rand_augment(
             image = _recolor(image, operation, sign, strength)
         return dict(batch, image=image)
 
-    return Geometric(draw_moves, fill, sparing=True), Step(apply)
+    return Geometric(draw_moves, fill), Step(apply)
 
 
 def _draw(seed: tf.Tensor, operations: int, count: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
