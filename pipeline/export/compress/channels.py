@@ -1,11 +1,10 @@
 """Structured pruning: whole channels leave the model, which becomes physically smaller and faster."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.export.compress.graph import Graph
@@ -13,15 +12,39 @@ from pipeline.export.compress.importance import Importance, score
 from pipeline.export.compress.masking import mask
 from pipeline.export.compress.rebuild import copy, rebuild
 from pipeline.export.compress.rules import RULES
-from pipeline.export.compress.selection import check_ratio, select
-from pipeline.export.compress.spaces import Channels
+from pipeline.export.compress.selection import Ratio, check_ratio, select
+from pipeline.export.compress.spaces import Channels, Mask
 
 log = logging.getLogger(__name__)
 
 
+class Pruner:
+    """The channels of a model and how much each matters, from which smaller models of several ratios can be made."""
+
+    def __init__(
+        self, model: keras.Model, *, importance: str | Importance = "l1", multiple: int = 8, scope: str = "layer"
+    ) -> None:
+        """Read the graph and measure the importance, once; the options are those of `prune_channels`."""
+        self.model, self.multiple, self.scope = model, multiple, scope
+        self.channels = find_channels(model)
+        self.scores = score(self.channels, importance)
+
+    def prune(self, ratio: Ratio) -> keras.Model:
+        """Return the model without the channels that a ratio removes."""
+        return _shrink(self.channels, self.select(ratio))
+
+    def mask(self, ratio: Ratio) -> keras.Model:
+        """Return the model with the same channels zeroed."""
+        return mask(self.channels, self.select(ratio))
+
+    def select(self, ratio: Ratio) -> Mask:
+        """Return which classes of channels are kept."""
+        return select(self.channels, self.scores, ratio, multiple=self.multiple, scope=self.scope)
+
+
 def prune_channels(
     model: keras.Model,
-    ratio: float | Mapping[str, float],
+    ratio: Ratio,
     *,
     importance: str | Importance = "l1",
     multiple: int = 8,
@@ -44,15 +67,15 @@ def prune_channels(
         UserError: a model that cannot be read (see `Graph.of`), a ratio that is out of range or empties a layer, a
             name that is unknown, or a model without channels that could go.
     """
-    channels, kept = _choose(model, ratio, importance, multiple, scope)
-    pruned = _shrink(channels, kept)
-    _tell(channels, kept, model, pruned)
+    pruner = Pruner(model, importance=importance, multiple=multiple, scope=scope)
+    pruned = pruner.prune(ratio)
+    _tell(pruner, ratio, pruned)
     return pruned
 
 
 def mask_channels(
     model: keras.Model,
-    ratio: float | Mapping[str, float],
+    ratio: Ratio,
     *,
     importance: str | Importance = "l1",
     multiple: int = 8,
@@ -63,8 +86,7 @@ def mask_channels(
     They are zero where a convolution, dense or attention layer reads them, after biases and normalisation, and they
     are not counted in the statistics of a layer normalisation.
     """
-    channels, kept = _choose(model, ratio, importance, multiple, scope)
-    return mask(channels, kept)
+    return Pruner(model, importance=importance, multiple=multiple, scope=scope).mask(ratio)
 
 
 def prune_iteratively(
@@ -91,16 +113,7 @@ def find_channels(model: keras.Model) -> Channels:
     return Channels.of(Graph.of(model), RULES)
 
 
-def _choose(
-    model: keras.Model, ratio: float | Mapping[str, float], importance: str | Importance, multiple: int, scope: str
-) -> tuple[Channels, np.ndarray]:
-    for part in ratio.values() if isinstance(ratio, Mapping) else [ratio]:
-        check_ratio(part)
-    channels = find_channels(model)
-    return channels, select(channels, score(channels, importance), ratio, multiple=multiple, scope=scope)
-
-
-def _shrink(channels: Channels, kept: np.ndarray) -> keras.Model:
+def _shrink(channels: Channels, kept: Mask) -> keras.Model:
     changes, weights = {}, {}
     for layer in channels.graph.layers:
         node, rule = channels.graph.calls(layer)[0], channels.rule(layer)
@@ -116,14 +129,13 @@ def _shrink(channels: Channels, kept: np.ndarray) -> keras.Model:
     return rebuild(channels.graph, replace=smaller, weights=weights)
 
 
-def _tell(channels: Channels, kept: np.ndarray, model: keras.Model, pruned: keras.Model) -> None:
-    free = [group for group in channels.groups if group.reason is None]
+def _tell(pruner: Pruner, ratio: Ratio, pruned: keras.Model) -> None:
+    groups, kept = pruner.channels.groups, pruner.select(ratio)
+    free = [group for group in groups if group.reason is None]
     before = sum(group.channels for group in free)
     after = sum(int(kept[group.classes].sum()) * group.width for group in free)
-    log.info(
-        "channels: kept %d of %d in %d groups; parameters %d → %d",
-        *(after, before, len(free), model.count_params(), pruned.count_params()),
-    )
-    for group in channels.groups:
+    sizes = pruner.model.count_params(), pruned.count_params()
+    log.info("channels: kept %d of %d in %d groups; parameters %d → %d", after, before, len(free), *sizes)
+    for group in groups:
         if group.reason:
             log.info("channels: kept all of %s, which %s", ", ".join(group.layers), group.reason)

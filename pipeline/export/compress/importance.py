@@ -122,7 +122,7 @@ _NORMS = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, kera
 def _layers_of(channels: Channels, *kinds: type) -> Iterator[tuple[Any, np.ndarray]]:
     for layer in channels.graph.layers:
         classes = channels.made(layer, "handed on")
-        if isinstance(layer, kinds) and classes is not None and layer.weights and len(layer.weights[0]) == len(classes):
+        if isinstance(layer, kinds) and layer.weights and np.shape(classes) == tuple(layer.weights[0].shape):
             yield layer, classes
 
 

@@ -3,10 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from zoo import difference, images, precise, registered, settle
+from zoo import difference, every_model, images, precise, registered, settle
 
 from pipeline.export.compress import fold_batch_norm
-from pipeline.registry import MODELS
 
 layers = keras.layers
 
@@ -94,7 +93,7 @@ def test_an_output_before_the_norm_is_kept():
     assert norms(fold_batch_norm(model)) == 1
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@every_model
 def test_every_registered_model_folds_whole(name):
     model = registered(name, width=4)
     folded = fold_batch_norm(model)

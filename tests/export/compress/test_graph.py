@@ -3,12 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from zoo import difference, images, registered, settle
+from zoo import difference, every_model, images, registered, settle
 
 from pipeline.errors import UserError
 from pipeline.export.compress.graph import Graph
 from pipeline.export.compress.rebuild import copy, rebuild
-from pipeline.registry import MODELS
 
 layers = keras.layers
 
@@ -85,7 +84,7 @@ def test_a_rebuilt_model_saves_and_loads_plainly(tmp_path):
         np.testing.assert_array_equal(left, right)
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@every_model
 def test_every_registered_model_is_rebuilt_equal(name):
     model = registered(name, width=4)
     again = rebuild(Graph.of(model))
