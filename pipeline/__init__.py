@@ -11,7 +11,7 @@ from typing import Any
 # All three are read when TensorFlow or Keras is imported, so they are set before anything here imports either.
 # oneDNN is off by default on some CPUs, where it makes training two to five times faster.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 _API = {

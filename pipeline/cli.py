@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pipeline.config import Experiment, find_config
 from pipeline.errors import UserError
+from pipeline.quiet import quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +43,7 @@ def train(
     """Train an experiment; an interrupted run is continued."""
     config, overrides = _split(config, overrides)
     experiment = Experiment.load(config, overrides)
+    _start_tensorflow()
     from pipeline.training.train import train as train_run
 
     done = train_run(experiment, run or Path("runs") / _name(config), force=force)
@@ -56,6 +58,7 @@ def evaluate(
     as_json: _Json = False,
 ) -> None:
     """Score a trained run, every figure with its 95 % interval."""
+    _start_tensorflow()
     from pipeline.evaluation.evaluate import evaluate as evaluate_run
 
     result = evaluate_run(run, split=split, overrides=overrides or ())
@@ -66,10 +69,11 @@ def evaluate(
 @app.command()
 def export(run: _Run = Path("runs/digits"), overrides: _Overrides = None, as_json: _Json = False) -> None:
     """Export .tflite files and compare each with the Keras model: answers, size, speed."""
+    _start_tensorflow()
     from pipeline.export.export import export_run
 
     result = export_run(run, overrides or ())
-    _print(result.table(), as_json)
+    _print(result.results if as_json else result.table(), as_json)
     _say(result.verdict)
     _say(f"report: {result.report_path}")
 
@@ -81,10 +85,14 @@ def predict(
     as_json: _Json = False,
 ) -> None:
     """Say what is in images, with a run's Keras model or an exported file."""
+    _start_tensorflow()
+    import pandas as pd
+
     from pipeline.export.predict import predict as predict_images
     from pipeline.export.predict import to_table
 
-    _print(to_table(predict_images(model, images)), as_json)
+    found = predict_images(model, images)
+    _print(pd.DataFrame(found) if as_json else to_table(found), as_json)
 
 
 @app.command()
@@ -97,6 +105,7 @@ def data(
     """Look at an experiment's images: counts, classes, what cannot be read."""
     config, overrides = _split(config, overrides)
     experiment = Experiment.load(config, overrides)
+    _start_tensorflow()
     from pipeline.evaluation.preview import preview
 
     _print(preview(experiment, picture=show), as_json)
@@ -119,6 +128,7 @@ def list_entries(
 @app.command()
 def doctor(as_json: _Json = False) -> None:
     """Say what this machine has: versions, devices, and the choices training will make."""
+    _start_tensorflow()
     from pipeline.training.machine import describe_machine
 
     _print(describe_machine(), as_json)
@@ -139,6 +149,13 @@ def main() -> None:
     except BrokenPipeError:  # `pipeline list | head`
         sys.stderr.close()
         sys.exit(0)
+
+
+def _start_tensorflow() -> None:
+    """Import TensorFlow without the lines that its C++ libraries print before they have read any log level."""
+    with quiet():
+        import ai_edge_litert.interpreter  # noqa: F401
+        import tensorflow  # noqa: F401
 
 
 class _Plain(logging.Handler):
@@ -170,13 +187,13 @@ def _name(config: str) -> str:
 
 def _print(frame: "pd.DataFrame", as_json: bool, title: str | None = None) -> None:
     if as_json:
-        records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
+        records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", default_handler=str))
         print(json.dumps(records, indent=2, ensure_ascii=False))
         return
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in frame.columns:
         is_number = frame[column].dtype.kind in "iuf"
-        table.add_column(_escape(str(column)), justify="right" if is_number else "left")
+        table.add_column(_escape(str(column)), overflow="fold", justify="right" if is_number else "left")
     for row in frame.itertuples(index=False):
         table.add_row(*(_escape(_cell(value)) for value in row))
     Console().print(table)

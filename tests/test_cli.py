@@ -100,7 +100,7 @@ def test_a_persons_own_folder_from_images_to_tflite_and_back(run_cli, color_fold
 
     code, out, err = run_cli("eval", run, "--json")
     assert code == 0, err
-    rows = {row["metric"]: row for row in json.loads(out)}
+    rows = {row["measure"]: row for row in json.loads(out)}
     assert rows["accuracy"]["value"] == 1.0
     assert rows["accuracy"]["n"] == 15
     assert rows["accuracy"]["low"] == pytest.approx(0.796, abs=1e-3)  # Wilson's, 15 of 15
@@ -118,7 +118,7 @@ def test_a_persons_own_folder_from_images_to_tflite_and_back(run_cli, color_fold
     for model in (run, run / "export" / "float32.tflite", run / "export" / "int8.tflite"):
         code, out, err = run_cli("predict", model, picture, "--json")
         assert code == 0, err
-        assert json.loads(out)[0]["label"] == "green"
+        assert json.loads(out)[0]["labels"][0] == "green"
 
     code, _, err = run_cli("predict", run, photos / "nothing.png")
     assert code == 1

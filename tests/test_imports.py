@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pipeline"
 RANKS = {
     "errors": 0,
+    "quiet": 0,
     "registry": 0,
     "config": 0,
     "ops": 1,

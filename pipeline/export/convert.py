@@ -10,7 +10,7 @@ import tensorflow as tf
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
 from pipeline.export.interpreter import INPUT, OUTPUT
-from pipeline.export.quiet import quiet
+from pipeline.quiet import quiet
 
 # `loc(… fused["Erfinv:", "model/my_layer_1/erfinv/Erfinv@…"] …)): 'tf.Erfinv' op is neither a custom op nor a flex op`
 _FOREIGN_OPERATOR = re.compile(r'fused\["\w+:", "(?P<path>[^"@]+)[^\n]*?\'tf\.(?P<op>\w+)\' op is neither')

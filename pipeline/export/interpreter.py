@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from pipeline.errors import UserError
-from pipeline.export.quiet import quiet
+from pipeline.quiet import quiet
 
 INPUT, OUTPUT, SIGNATURE = "image", "probabilities", "serving_default"
 

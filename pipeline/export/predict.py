@@ -42,14 +42,12 @@ def predict(model: Path | str, images: Sequence[Path | str]) -> list[Prediction]
 
 
 def to_table(predictions: Sequence[Prediction]) -> pd.DataFrame:
-    """Return one row per image: its labels and their probabilities, side by side."""
+    """Return one row per image: the best label, its probability, and the labels that came next."""
     rows = []
-    for prediction in predictions:
-        row = {"image": str(prediction.image)}
-        ranked = zip(prediction.labels, prediction.probabilities, strict=True)
-        for rank, (label, probability) in enumerate(ranked, start=1):
-            suffix = "" if rank == 1 else f"_{rank}"
-            row |= {f"label{suffix}": label, f"probability{suffix}": probability}
+    for found in predictions:
+        others = zip(found.labels[1:], found.probabilities[1:], strict=True)
+        then = ", ".join(f"{label} {probability:.3f}" for label, probability in others)
+        row = {"image": str(found.image), "label": found.labels[0], "probability": found.probabilities[0], "then": then}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -17,7 +17,7 @@ from ai_edge_quantizer.utils.qsv_utils import min_max_update
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
 from pipeline.export.interpreter import INPUT, SIGNATURE, LiteModel
-from pipeline.export.quiet import quiet
+from pipeline.quiet import quiet
 from pipeline.registry import RECIPES
 
 log = logging.getLogger(__name__)

@@ -209,8 +209,8 @@ def test_unfinished_run_and_unreadable_model_are_one_sentence(exported, tmp_path
     [
         "import pipeline.export; pipeline.export",
         "from pipeline import export; export",
-        "import pipeline.export.quiet, pipeline; pipeline.export",
-        "from pipeline.export import quiet; from pipeline import export; export",
+        "import pipeline.export.latency, pipeline; pipeline.export",
+        "from pipeline.export import latency; from pipeline import export; export",
     ],
 )
 def test_export_is_callable_whatever_is_imported_first(code):

@@ -52,7 +52,7 @@ def test_segmentation_gives_shares_of_the_pixels(tmp_path):
 def test_table_has_one_row_per_image(tmp_path):
     table = to_table([Prediction(tmp_path / "a.png", ("cat", "dog"), (0.75, 0.25))])
     assert table.to_dict("records") == [
-        {"image": str(tmp_path / "a.png"), "label": "cat", "probability": 0.75, "label_2": "dog", "probability_2": 0.25}
+        {"image": str(tmp_path / "a.png"), "label": "cat", "probability": 0.75, "then": "dog 0.250"}
     ]
 
 

@@ -7,7 +7,7 @@ from pipeline.errors import UserError
 from pipeline.export import flatbuffer, recipes
 from pipeline.export.convert import convert, rebuild
 from pipeline.export.interpreter import LiteModel
-from pipeline.export.quiet import quiet
+from pipeline.quiet import quiet
 from pipeline.registry import RECIPES
 
 # variant: input type, output type, largest error of a probability, size against float32

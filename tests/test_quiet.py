@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from pipeline.export.quiet import quiet
+from pipeline.quiet import quiet
 
 
 def chat():
