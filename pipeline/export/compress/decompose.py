@@ -13,6 +13,9 @@ from pipeline.export.compress.rebuild import rebuild
 layers = keras.layers
 
 
+# LiteRT has no kernels of fewer bits for these.
+_EIGHT_BITS = (layers.DepthwiseConv2D, layers.Conv2DTranspose)
+
 Bits = Callable[[Any], int | None]
 
 
@@ -23,10 +26,15 @@ def decompose(graph: Graph, bits: Bits) -> keras.Model:
     becomes a layer. A separable convolution becomes a depthwise and a pointwise one; x * sigmoid(x) shows its sigmoid;
     a number added or multiplied becomes a Rescaling.
     """
-    constants = {node.layer: found for node in graph.nodes if (found := _rescaling(node))}
-    parts = {layer: found for layer in graph.layers if (found := constants.get(layer) or _parts(layer, bits))}
-    weights = {layer: layer.get_weights() for layer in parts if isinstance(layer, layers.Layer)}
-    return rebuild(graph, replace=parts.get, weights=weights)
+    rescalings = {node: found for node in graph.nodes if (found := _rescaling(node))}
+    parts = {layer: found for layer in graph.layers if (found := _parts(layer, bits))}
+    return rebuild(
+        graph,
+        replace=parts.get,
+        drop=list(rescalings),
+        after=lambda node, index, tensor: rescalings[node](tensor) if node in rescalings else tensor,
+        weights={layer: layer.get_weights() for layer in parts},
+    )
 
 
 def _parts(layer: Any, bits: Bits) -> keras.layers.Layer | None:
@@ -47,8 +55,7 @@ def _parts(layer: Any, bits: Bits) -> keras.layers.Layer | None:
 
 
 def _rounded(kind: type, config: dict[str, Any], bits: int) -> keras.layers.Layer:
-    # LiteRT has no depthwise convolution with 4-bit weights.
-    return QUANTIZED[kind].from_config({**config, "bits": max(bits, 8) if kind is layers.DepthwiseConv2D else bits})
+    return QUANTIZED[kind].from_config({**config, "bits": max(bits, 8) if kind in _EIGHT_BITS else bits})
 
 
 def _silu(layer: Any) -> keras.layers.Layer | None:
@@ -90,7 +97,7 @@ def _rescaling(node: Node) -> layers.Rescaling | None:
         "Multiply": (number, 0.0),
         "TrueDivide": (1.0 / number, 0.0) if first and number else (None, None),
     }.get(type(operation).__name__, (None, None))
-    return None if scale is None else layers.Rescaling(scale, offset, name=operation.name)
+    return None if scale is None else layers.Rescaling(scale, offset, name=node.name)
 
 
 def _is(layer: Any, activation: str) -> bool:

@@ -34,8 +34,8 @@ def quantize_aware(
 ) -> keras.Model:
     """Return a model with the same weights that rounds kernels and activations as an integer file will.
 
-    Kernels: symmetric, per output channel (dense and transposed convolutions: one scale), depthwise ones always with
-    8 bits. Activations: 8 bits, one moving range per tensor, after batch norm and ReLU have been taken into the layer
+    Kernels: symmetric, per output channel (dense and transposed convolutions: one scale), depthwise and transposed
+    ones always with 8 bits. Activations: 8 bits, one moving range per tensor, after batch norm and ReLU have been taken into the layer
     before. Layers without a rule compute in float, see `float_islands`.
 
     Args:

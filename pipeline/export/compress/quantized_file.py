@@ -1,5 +1,6 @@
 """Quantisation-aware Keras model → integer .tflite with the same answers."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,10 @@ def convert_quantized(model: keras.Model, decode: Callable[[Any], Any]) -> bytes
     # Without a representative set: then the ranges are those of the fake_quant operators in the graph.
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    return run_converter(converter, model)
+    with warnings.catch_warnings():
+        # It misses the statistics of the inputs, which the graph's own fake_quant has.
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
+        return run_converter(converter, model)
 
 
 def _constant(model: keras.Model) -> keras.Model:

@@ -18,10 +18,10 @@ def identity(outputs):
     return outputs
 
 
-def steps_apart(aware: keras.Model, content: bytes, images: np.ndarray) -> float:
+def steps_apart(aware: keras.Model, content: bytes, images: np.ndarray) -> int:
     """Return how many output steps the file is from the Keras model."""
     lite = LiteModel(content)
-    return float(np.abs(lite.predict(images) - np.asarray(aware(images))).max() / lite.output.scale)
+    return round(np.abs(lite.predict(images) - np.asarray(aware(images))).max() / lite.output.scale)
 
 
 @pytest.mark.parametrize(("bits", "kernel"), [(8, "int8"), (4, "int4")])
