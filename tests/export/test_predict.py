@@ -91,5 +91,5 @@ def test_command_line_prints_json(exported, pictures):
     command = [sys.executable, "-m", "pipeline", "predict", str(file), *map(str, pictures), "--json"]
     rows = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     answers = predict(file, pictures)
-    assert [row["label"] for row in rows] == [answer.labels[0] for answer in answers]
+    assert [row["labels"][0] for row in rows] == [answer.labels[0] for answer in answers]
     assert [row["image"] for row in rows] == [str(path) for path in pictures]
