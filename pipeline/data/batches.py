@@ -3,15 +3,14 @@
 A reader's `training` is a pure function of the step, so that a run can go on at any step and see the very same batches.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import tensorflow as tf
 
-from pipeline.data.preprocess import Preprocess
+from pipeline.data.fitting import Decode
 from pipeline.data.source import Sample, Split
-from pipeline.data.verify import pick
 
 _SHUFFLE_BYTES = 128 * 2**20  # of encoded images waiting in the shuffle buffer of a stream
 
@@ -25,6 +24,10 @@ class Order:
     start: int
     stop: int
     epoch_steps: int
+
+    def augment_seed(self, step: tf.Tensor) -> tf.Tensor:
+        """Return the seed (2,) of a step's augmentation."""
+        return tf.stack([tf.cast(self.seed, tf.int64), step])
 
     def index(self, position: tf.Tensor, count: int) -> tf.Tensor:
         """Return which of `count` samples comes at the position (counted over all epochs), int64 of any shape.
@@ -73,25 +76,6 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Decode:
-    """Make a batchable sample of what a source gives: decoded, fitted, its boxes padded to `most_boxes` rows."""
-
-    preprocess: Preprocess
-    fields: Collection[str]
-    most_boxes: int
-
-    def __call__(self, sample: Sample) -> Sample:
-        sample = pick(self.preprocess.apply(sample), self.fields)
-        if "boxes" in sample:
-            missing = self.most_boxes - tf.shape(sample["boxes"])[0]
-            boxes = tf.pad(sample["boxes"], [[0, missing], [0, 0]])
-            classes = tf.pad(sample["classes"], [[0, missing]], constant_values=-1)
-            sample["boxes"] = tf.ensure_shape(boxes, (self.most_boxes, 4))
-            sample["classes"] = tf.ensure_shape(classes, (self.most_boxes,))
-        return sample
-
-
-@dataclass(frozen=True)
 class Indexed:
     """Samples loaded and decoded one by one, in any order; only indices are shuffled."""
 
@@ -99,17 +83,24 @@ class Indexed:
     valid: tf.Tensor  # int64 indices
     decode: Decode
 
+    @property
+    def gives_files(self) -> bool:
+        """Whether images come as encoded files."""
+        spec = tf.data.Dataset.range(1).map(self.load).element_spec
+        return spec["image"].dtype == tf.string
+
     def training(self, order: Order) -> tf.data.Dataset:
         count = self.valid.shape[0]
         positions = tf.data.Dataset.range(order.start * order.batch_size, order.stop * order.batch_size)
-        return self._samples(positions, lambda position: order.index(position, count)).batch(order.batch_size, True)
+        samples = self._samples(positions, lambda position: order.index(position, count))
+        return samples.batch(order.batch_size, True)
 
     def evaluation(self, batch_size: int) -> tf.data.Dataset:
         return self._samples(tf.data.Dataset.range(self.valid.shape[0]), lambda position: position).batch(batch_size)
 
     def _samples(self, positions: tf.data.Dataset, index: Callable[[tf.Tensor], tf.Tensor]) -> tf.data.Dataset:
         def sample(position: tf.Tensor) -> Sample:
-            return self.decode(self.load(tf.gather(self.valid, index(position))))
+            return self.decode(self.load(tf.gather(self.valid, index(position))), position)
 
         return positions.map(sample, tf.data.AUTOTUNE)
 
@@ -139,11 +130,14 @@ class Streamed:
             return shuffled.skip(tf.maximum(start - number * length, 0))
 
         epochs = tf.data.Dataset.range(order.start // order.epoch_steps, -(-order.stop // order.epoch_steps))
-        batches = epochs.flat_map(epoch).map(self.decode, tf.data.AUTOTUNE).batch(order.batch_size, True)
+        batches = epochs.flat_map(epoch).map(self._fit, tf.data.AUTOTUNE).batch(order.batch_size, True)
         return batches.take(order.stop - order.start)
 
     def evaluation(self, batch_size: int) -> tf.data.Dataset:
-        return self._valid_samples().map(self.decode, tf.data.AUTOTUNE).batch(batch_size)
+        return self._valid_samples().map(self._fit, tf.data.AUTOTUNE).batch(batch_size)
+
+    def _fit(self, sample: Sample) -> Sample:
+        return self.decode(sample, tf.constant(0, tf.int64))
 
     def _valid_samples(self) -> tf.data.Dataset:
         is_valid = tf.scatter_nd(self.valid[:, None], tf.ones_like(self.valid), (tf.reduce_max(self.valid) + 1,))

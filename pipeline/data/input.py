@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
 
-from pipeline.data.augment import compile_augmentations
-from pipeline.data.batches import Decode, Memory, Order, Reader, read_split
+from pipeline.data.augment import Augment, compile_augmentations
+from pipeline.data.batches import Indexed, Memory, Order, Reader, read_split
+from pipeline.data.fitting import ExactDecode, QuickDecode
 from pipeline.data.preprocess import Preprocess
 from pipeline.data.source import Sample, Split
 from pipeline.data.verify import Verified, verify
@@ -55,14 +56,14 @@ class Prepared:
         A batch is a function of the seed and its step alone: it is the same whatever the start step was.
         """
         order = Order(batch_size, seed, start_step, total_steps, self.steps_per_epoch(batch_size))
-        change = compile_augmentations(augment, self.classes, self.fields)
+        reader, change = _hasten(self.reader, compile_augmentations(augment, self.classes, self.fields), order)
 
         def finish(step: tf.Tensor, batch: Sample) -> tuple[tf.Tensor, Any]:
-            batch = change(_with_int_masks(batch), tf.stack([tf.cast(seed, tf.int64), step]))
+            batch = change(_with_int_masks(batch), order.augment_seed(step))
             return batch["image"], encode(batch)
 
         steps = tf.data.Dataset.range(start_step, total_steps)
-        return _run(tf.data.Dataset.zip(steps, self.reader.training(order)).map(finish, tf.data.AUTOTUNE))
+        return _run(tf.data.Dataset.zip(steps, reader.training(order)).map(finish, tf.data.AUTOTUNE))
 
     def evaluation(self, batch_size: int, encode: Callable[[Sample], Any]) -> tf.data.Dataset:
         """Return all samples in index order: image float32 (B, H, W, C), y, weight float32 (B,), id string (B,).
@@ -111,7 +112,7 @@ def prepare(
         reader: Reader = Memory(verified.arrays)
     else:
         note = f"{name}: {count:,} images, decoded anew in every epoch: they do not fit data.cache_mb"
-        decode = Decode(preprocess, fields, verified.most_boxes)
+        decode = ExactDecode(preprocess, fields, verified.most_boxes)
         reader = read_split(split, tf.constant(verified.valid), decode, verified.encoded_bytes)
         log.info(note)
     return Prepared(count, corrupt, note, fields, classes, reader)
@@ -134,6 +135,28 @@ def _report(split: Split, verified: Verified, max_corrupt: float, name: str) -> 
             f"{found}. That is more than data.max_corrupt ({max_corrupt:.1%}) allows; mend or remove them, or raise it."
         )
     log.info("%s; they are left out.", found)
+
+
+def _hasten(reader: Reader, augment: Augment, order: Order) -> tuple[Reader, Augment]:
+    """Let files be decoded only as far as the augmentation will look at them, where that is simple.
+
+    That is: stretched images without masks or boxes, whose pixels are interpolated again anyhow.
+    """
+    is_simple = isinstance(reader, Indexed) and set(reader.decode.fields) == {"label"} and reader.gives_files
+    if not (is_simple and augment.interpolates and reader.decode.preprocess.resize == "stretch"):
+        return reader, augment
+    preprocess, fields = reader.decode.preprocess, reader.decode.fields
+    if not augment.begins_with_windows:
+        return replace(reader, decode=QuickDecode(preprocess, fields, None)), augment
+    height, width = preprocess.image_size
+
+    def window(position: tf.Tensor) -> tf.Tensor:
+        seed = order.augment_seed(position // order.batch_size)
+        # The draws of the whole batch, of which one is used: the same window as if the decoded image were cropped.
+        windows = tf.stack(augment.windows((order.batch_size, height, width), seed), axis=1)
+        return windows[position % order.batch_size] / tf.constant([height, width] * 2, tf.float32)
+
+    return replace(reader, decode=QuickDecode(preprocess, fields, window)), augment.after_windows()
 
 
 def _with_int_masks(batch: Sample) -> Sample:

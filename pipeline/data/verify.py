@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.data.decoding import decode_image
+from pipeline.data.fitting import pick
 from pipeline.data.preprocess import Preprocess
 from pipeline.data.source import Sample, Split
 
@@ -55,12 +56,6 @@ def verify(split: Split, preprocess: Preprocess, fields: Collection[str], classe
         encoded_bytes / max(len(valid), 1),
         store.tensors() if store and len(valid) else None,
     )
-
-
-def pick(sample: Sample, fields: Collection[str]) -> Sample:
-    """Return only what training and evaluation use."""
-    boxes = {"classes"} if "boxes" in fields else set()
-    return {key: sample[key] for key in sorted({"image", "id", *fields, *boxes})}
 
 
 def _sample_bytes(preprocess: Preprocess, fields: Collection[str], classes: int) -> int:

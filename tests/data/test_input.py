@@ -117,8 +117,36 @@ def test_same_seed_same_batches_and_another_others(prepared):
     assert not np.array_equal(first[0][0], batches(prepared, stop=3, seed=2)[0][0])
 
 
+EXACT = [("flip", {}), ("pad_crop", {"pixels": 2}), ("contrast", {}), ("random_erasing", {"probability": 0.5})]
+
+
 def test_the_cache_changes_nothing(whole_runs):
-    assert_equal_batches(whole_runs["memory"][1], whole_runs["indexed"][1])
+    ours, theirs = (batches(whole_runs[kind][0], augment=EXACT) for kind in ("memory", "indexed"))
+    assert_equal_batches(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "augment", [[("rotation", {})], [("random_resized_crop", {"scale": (0.3, 1.0)}), ("flip", {})]]
+)
+def test_quick_decoding_gives_nearly_the_same_pictures(augment):
+    files = jpegs(10)
+    files[3] = tf.io.encode_png(tf.io.decode_jpeg(files[3])).numpy()
+    exact, quick = (batches(make(kind, files), stop=2, augment=augment) for kind in ("memory", "indexed"))
+    for (x, y), (quick_x, quick_y) in zip(exact, quick, strict=True):
+        np.testing.assert_array_equal(y, quick_y)
+        assert np.abs(x - quick_x).mean() < 12
+        assert np.abs(x - quick_x[::-1]).mean() > 30
+
+
+def test_large_images_are_decoded_at_the_scale_that_suffices():
+    rng = np.random.default_rng(0)
+    pictures = np.kron(rng.integers(0, 256, (4, 5, 4, 3)), np.ones((1, 20, 20, 1))).astype(np.uint8)
+    files = [tf.io.encode_jpeg(one).numpy() for one in pictures]
+    options = {"stop": 1, "size": 4, "augment": [("zoom", {"amount": 0.0})]}
+    [(x, y)], [(quick, quick_y)] = (batches(make(kind, files), **options) for kind in ("memory", "indexed"))
+    np.testing.assert_array_equal(y, quick_y)
+    assert np.abs(x - quick).mean() < 12
+    assert np.abs(x - quick[::-1]).mean() > 30
 
 
 def test_shapes_are_static(prepared):

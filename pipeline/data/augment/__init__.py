@@ -1,13 +1,14 @@
 """Augmentations: drawn once per sample, applied to image, mask and boxes alike, on whole batches."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import tensorflow as tf
 
 from pipeline.data.augment.color import Color, recolor
 from pipeline.data.augment.draw import Batch, Step
-from pipeline.data.augment.geometric import Geometric, move
+from pipeline.data.augment.geometric import Geometric, Windows, move
 from pipeline.errors import UserError
 from pipeline.registry import AUGMENTATIONS
 
@@ -20,43 +21,75 @@ class _Part(NamedTuple):
     change: Geometric | Color | Step
 
 
+@dataclass(frozen=True)
+class Augment:
+    """A function of a batch and a seed (2,) to an augmented batch."""
+
+    parts: tuple[_Part, ...]
+    classes: int
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, batch: Batch, seed: tf.Tensor) -> Batch:
+        batch = dict(batch)
+        if any(_mixes(part) for part in self.parts):
+            batch["label"] = tf.one_hot(batch["label"], self.classes)
+        for group in _groups(self.parts):
+            batch = _apply(batch, group, seed)
+        return _as_float(batch)
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether pixels are moved to between pixels, so that how they were resized before hardly matters."""
+        return any(isinstance(part.change, Geometric) and not part.change.exact for part in self.parts)
+
+    @property
+    def begins_with_windows(self) -> bool:
+        """Whether the first thing is a zoom into a window."""
+        return bool(self.parts) and isinstance(self.parts[0].change, Geometric) and bool(self.parts[0].change.windows)
+
+    def windows(self, shape: tuple[int, int, int], seed: tf.Tensor) -> Windows:
+        """Draw the windows it begins with: top, left, height and width for images (B, H, W)."""
+        return self.parts[0].change.windows(shape, _seed(seed, self.parts[0]))
+
+    def after_windows(self) -> Self:
+        """Return what is left to do for images that are their window already."""
+        return replace(self, parts=self.parts[1:])
+
+
 def compile_augmentations(
     augmentations: Sequence[tuple[str, Mapping[str, Any]]], classes: int, fields: Collection[str]
-) -> Callable[[Batch, tf.Tensor], Batch]:
+) -> Augment:
     """Make one function of a batch and a seed (2,) from registered names and their options, in order.
 
     The batch holds `image` (B, H, W, 1 or 3), any real type, values 0..255, and those `fields` of `label` int32 (B,),
     `mask` int32 (B, H, W), `boxes` float32 (B, N, 4) with `classes` int32 (B, N), -1 where a row is padding. All shapes
-    are static. It gives `image` float32; Mixup and CutMix make `label` float32 (B, classes). Consecutive
-    geometric augmentations are one warp, consecutive colour ones one colour map. Everything random comes from the seed.
+    are static. It gives `image` float32; Mixup and CutMix make `label` float32 (B, classes). Consecutive geometric
+    augmentations are one warp, consecutive colour ones one colour map. Everything random comes from the seed.
 
     Raises UserError when an augmentation cannot keep one of the fields true.
     """
-    parts = [
+    parts = tuple(
         _Part(name, number, change)
         for number, (name, options) in enumerate(augmentations)
         for change in _changes(AUGMENTATIONS.build(name, **options))
-    ]
-    mixing = [part.name for part in parts if isinstance(part.change, Step) and part.change.mixes]
-    _check_fields(mixing, fields)
-
-    @tf.autograph.experimental.do_not_convert
-    def augment(batch: Batch, seed: tf.Tensor) -> Batch:
-        batch = dict(batch)
-        if mixing:
-            batch["label"] = tf.one_hot(batch["label"], classes)
-        for group in _groups(parts):
-            batch = _apply(batch, group, seed)
-        return _as_float(batch)
-
-    return augment
+    )
+    _check_fields([part.name for part in parts if _mixes(part)], fields)
+    return Augment(parts, classes)
 
 
 def _changes(built: Any) -> tuple[Geometric | Color | Step, ...]:
     return built if isinstance(built, tuple) else (built,)
 
 
-def _groups(parts: list[_Part]) -> list[list[_Part]]:
+def _mixes(part: _Part) -> bool:
+    return isinstance(part.change, Step) and part.change.mixes
+
+
+def _seed(seed: tf.Tensor, part: _Part) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(seed, part.number)
+
+
+def _groups(parts: tuple[_Part, ...]) -> list[list[_Part]]:
     """Cut the list into runs that are computed as one."""
     groups: list[list[_Part]] = []
     for part in parts:
@@ -74,7 +107,7 @@ def _fuse(first: Any, second: Any) -> bool:
 
 
 def _apply(batch: Batch, group: list[_Part], seed: tf.Tensor) -> Batch:
-    drawn = [(part.change, tf.random.experimental.stateless_fold_in(seed, part.number)) for part in group]
+    drawn = [(part.change, _seed(seed, part)) for part in group]
     if isinstance(group[0].change, Geometric):
         return move(batch, drawn)  # of bytes, where nothing came before it: less memory to read
     batch = _as_float(batch)

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from pydantic import PositiveFloat
 
+from pipeline.data.augment.compiled import compiled
 from pipeline.data.augment.draw import Batch, per_pixel, uniform
 from pipeline.registry import AUGMENTATIONS, Fraction
 
@@ -118,15 +119,11 @@ def recolor(batch: Batch, members: list[tuple[Color, tf.Tensor]]) -> Batch:
     for member, seed in members:
         # The mean of recoloured pixels is the recoloured mean, so pixels are visited once.
         matrix = member.draw(tf.linalg.matvec(matrix, mean)[:, :3], seed) @ matrix
-    return dict(batch, image=map_colors(image, matrix))
+    return dict(batch, image=tf.ensure_shape(compiled(map_colors, image, matrix), image.shape))
 
 
 def map_colors(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Map colours (B, H, W, C) by float32 (B, 4, 4) and clip to 0..255."""
-    return tf.ensure_shape(_map(image, matrix), image.shape)
-
-
-def _map(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     offset = matrix[:, None, None, : image.shape[-1], 3]
     if image.shape[-1] == 1:
         mapped = image * per_pixel(tf.reduce_sum(matrix[:, 0, :3], axis=-1))

@@ -4,7 +4,7 @@ import tensorflow as tf
 from pydantic import PositiveFloat, PositiveInt
 
 from pipeline.data.augment.draw import Batch, Step, per_pixel, uniform
-from pipeline.data.augment.geometric import draw_window
+from pipeline.data.augment.geometric import draw_windows
 from pipeline.data.preprocess import VOID
 from pipeline.errors import UserError
 from pipeline.registry import AUGMENTATIONS, Fraction
@@ -42,9 +42,8 @@ def random_erasing(
 
     def apply(batch: Batch, seed: tf.Tensor) -> Batch:
         image = batch["image"]
-        count, height, width, _ = image.shape
-        (chance,) = uniform(tf.random.experimental.stateless_fold_in(seed, 1), count, (0, 1))
-        window = draw_window(count, height, width, tf.random.experimental.stateless_fold_in(seed, 2), scale, ratio)
+        (chance,) = uniform(tf.random.experimental.stateless_fold_in(seed, 1), image.shape[0], (0, 1))
+        window = draw_windows(image.shape[:3], tf.random.experimental.stateless_fold_in(seed, 2), scale, ratio)
         noise = tf.random.stateless_uniform(image.shape, tf.random.experimental.stateless_fold_in(seed, 3), 0, 255)
         return _blank(batch, inside(image, *window) & per_pixel(chance < probability), noise)
 

@@ -25,6 +25,9 @@ from pipeline.registry import AUGMENTATIONS, Fraction
 _MIN_VISIBLE = 0.2  # a box is dropped when less than this share of its area stays in the picture
 
 
+Windows = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+
+
 @dataclass(frozen=True)
 class Geometric:
     """A drawn motion of pixels.
@@ -33,11 +36,14 @@ class Geometric:
         draw: function of the batch's (B, H, W) and a seed (2,) to float32 (B, 3, 3), output pixel to input pixel.
         fill: what lies outside the image, or None when nothing outside is ever asked for.
         exact: whether pixels land on pixels, so that no interpolation is needed.
+        windows: for a zoom into a window, function of the same arguments to top, left, height and width in pixels,
+            float32 (B,) each: whoever decodes files can then decode only the window.
     """
 
     draw: Callable[[tuple[int, int, int], tf.Tensor], tf.Tensor]
     fill: str | None = None
     exact: bool = False
+    windows: Callable[[tuple[int, int, int], tf.Tensor], Windows] | None = None
 
     def fuses(self, other: "Geometric") -> bool:
         """Tell whether both can be one warp: what lies outside must look the same."""
@@ -79,15 +85,18 @@ def random_resized_crop(
     if not 0 < scale[0] <= scale[1] or ratio[0] > ratio[1]:
         raise UserError(f"random_resized_crop: scale {scale} and ratio {ratio} must each be (low, high), above zero")
 
+    def windows(shape: tuple[int, int, int], seed: tf.Tensor) -> Windows:
+        return draw_windows(shape, seed, scale, ratio)
+
     def draw(shape: tuple[int, int, int], seed: tf.Tensor) -> tf.Tensor:
         count, height, width = shape
-        top, left, window_height, window_width = draw_window(count, height, width, seed, scale, ratio)
+        top, left, window_height, window_width = windows(shape, seed)
         x, y = window_width / width, window_height / height
         across = left + (window_width - width) / 2
         down = top + (window_height - height) / 2
         return matrices(x=x, y=y, across=across, down=down, count=count)
 
-    return Geometric(draw)
+    return Geometric(draw, windows=windows)
 
 
 @AUGMENTATIONS.register
@@ -144,24 +153,19 @@ def translation(
     return Geometric(draw, fill)
 
 
-def draw_window(
-    count: int,
-    height: tf.Tensor | int,
-    width: tf.Tensor | int,
-    seed: tf.Tensor,
-    scale: tuple[float, float],
-    ratio: tuple[float, float],
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Draw windows inside images: top, left, height and width in pixels, float32 (count,) each.
+def draw_windows(
+    shape: tuple[int, int, int], seed: tf.Tensor, scale: tuple[float, float], ratio: tuple[float, float]
+) -> Windows:
+    """Draw windows inside images (B, H, W): top, left, height and width in pixels, float32 (B,) each.
 
     A window that would be too long for the image is cut to its side, so the aspect is then less extreme.
     """
+    count, height, width = shape
     logarithms = (math.log(ratio[0]), math.log(ratio[1]))
     share, logarithm, y, x = uniform(seed, count, scale, logarithms, (0, 1), (0, 1))
-    height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
     area, stretch = share * height * width, tf.exp(logarithm)
-    window_height = tf.minimum(tf.sqrt(area / stretch), height)
-    window_width = tf.minimum(tf.sqrt(area * stretch), width)
+    window_height = tf.minimum(tf.sqrt(area / stretch), float(height))
+    window_width = tf.minimum(tf.sqrt(area * stretch), float(width))
     return y * (height - window_height), x * (width - window_width), window_height, window_width
 
 

@@ -6,6 +6,8 @@ ImageProjectiveTransformV3, which XLA cannot compile.
 
 import tensorflow as tf
 
+from pipeline.data.augment.compiled import compiled
+
 
 def sample(
     images: tf.Tensor, matrix: tf.Tensor, *, fill: str, outside: float = 0.0, nearest: bool = False
@@ -16,9 +18,7 @@ def sample(
     is float32, interpolated between four pixels. `fill` says what lies outside: `reflect`, `nearest`, or `black`, which
     is the value `outside`.
     """
-    # Compiling takes half a second, which a single eager call would not win back.
-    read = _sample if tf.executing_eagerly() else tf.function(_sample, jit_compile=True, autograph=False)
-    return tf.ensure_shape(read(images, matrix, fill, outside, nearest), images.shape)
+    return tf.ensure_shape(compiled(_sample, images, matrix, fill, outside, nearest), images.shape)
 
 
 def _sample(images: tf.Tensor, matrix: tf.Tensor, fill: str, outside: float, nearest: bool) -> tf.Tensor:
