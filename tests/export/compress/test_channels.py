@@ -81,7 +81,8 @@ def grouped(x):
 
 
 def group_normalised(x):
-    return conv()(layers.GroupNormalization(groups=4, name="norm")(layers.GroupNormalization(-1)(x)))
+    x = layers.GroupNormalization(groups=4, name="norm")(layers.ReLU()(layers.GroupNormalization(-1)(x)))
+    return conv()(layers.ReLU()(x))
 
 
 def layer_normalised(x):
@@ -138,7 +139,8 @@ def nested(x):
 def everything_else(x):
     x = layers.SpatialDropout2D(0.1)(layers.Activation("silu")(layers.LeakyReLU()(x)))
     x = layers.Maximum()([x, layers.Average()([x, layers.Subtract()([conv()(x), 2.0 * x])])])
-    return keras.ops.relu6(keras.ops.squeeze(keras.ops.expand_dims(layers.Softmax(axis=1)(x), 1), 1)) / 2.0
+    x = x * layers.Softmax(axis=1)(x)  # alone, its average over the image would be a constant
+    return keras.ops.relu6(keras.ops.squeeze(keras.ops.expand_dims(x, 1), 1)) / 2.0
 
 
 BODIES = {
