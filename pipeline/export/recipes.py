@@ -1,8 +1,9 @@
 """Recipes: one float32 .tflite file in, one file per variant out, each checked to be what its name says."""
 
 import logging
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ from ai_edge_quantizer.utils.qsv_utils import min_max_update
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
 from pipeline.export.interpreter import INPUT, SIGNATURE, LiteModel
+from pipeline.export.noise import noisiest, output_noise
 from pipeline.quiet import quiet
 from pipeline.registry import RECIPES
 
 log = logging.getLogger(__name__)
 
 PIXELS = (0.0, 255.0)  # the range of every image, raw
-_WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+_NOISE_IMAGES, _MOST_NOISE = 16, 0.01
 _Operation = qtyping.TFLOperationName
+_WITH_FOUR_BITS = (_Operation.CONV_2D, _Operation.FULLY_CONNECTED)  # LiteRT has no others
 
 
 @RECIPES.register
@@ -75,6 +78,51 @@ def int16x8(float_file: bytes, calibration: Sequence[np.ndarray]) -> bytes:
     """Compute with int8 weights and int16 activations: near float, but slow on CPUs without its kernels."""
     content = _allow_any_scale(_quantize(float_file, _manager(recipe.static_wi8_ai16()), calibration))
     return _checked(content, "int16x8", ports=("int16", "int16"), weights="int8", activations="int16")
+
+
+@RECIPES.register
+def weight_int4(float_file: bytes, calibration: Sequence[np.ndarray]) -> bytes:
+    """Store weights as int4 (depthwise and transposed convolutions: int8), compute in float: the smallest file."""
+    manager = _manager(recipe.weight_only_wi8_afp32())
+    for operation in _WITH_FOUR_BITS:
+        manager.add_weight_only_config(".*", operation, 4)
+    content = _quantize(float_file, manager)
+    return _checked(content, "weight_int4", ports=("float32", "float32"), weights="int4", activations="float32")
+
+
+@RECIPES.register
+def w4a8(float_file: bytes, calibration: Sequence[np.ndarray]) -> bytes:
+    """Compute with int4 weights (depthwise and transposed convolutions: int8) and int8 activations.
+
+    Without training for it (quantize_aware) this costs points of accuracy.
+    """
+    manager = _manager(recipe.static_wi8_ai8())
+    for operation in _WITH_FOUR_BITS:
+        manager.add_static_config(".*", operation, activation_num_bits=8, weight_num_bits=4)
+    content = _quantize(float_file, manager, calibration)
+    return _checked(content, "w4a8", ports=("int8", "int8"), weights="int4", activations="int8")
+
+
+@RECIPES.register
+def mixed(float_file: bytes, calibration: Sequence[np.ndarray]) -> bytes:
+    """Compute in int8, but in float where that loses most: the fewest layers that keep the noise below 1 %.
+
+    Measured on the calibration images: each layer with weights by the noise that it adds to its input's; a layer goes
+    to float together with the one before it, whose result it needs unrounded. Half of them at most.
+    """
+    images = calibration[:_NOISE_IMAGES]
+    content, kept, count = int8(float_file, calibration), set(), 0
+    ranking = noisiest(float_file, content, images)
+    while output_noise(float_file, content, images) > _MOST_NOISE and 2 * count < len(ranking):
+        count = min(max(1, 2 * count), (len(ranking) + 1) // 2)
+        kept = {name for names in ranking[:count] for name in names}
+        manager = _manager(recipe.static_wi8_ai8())
+        for name in kept:
+            only = f"^{re.escape(name)};?$"
+            manager.add_quantization_config(only, _Operation.ALL_SUPPORTED, algorithm_key=AlgorithmName.NO_QUANTIZE)
+        content = _quantize(float_file, manager, calibration)
+    log.info("mixed: %d of %d layers with weights stay float", len(kept), len(ranking))
+    return _checked(content, "mixed", ports=("int8", "int8"), weights="int8", activations="int8", but=kept)
 
 
 def _manager(quantization_recipe: qtyping.ModelQuantizationRecipe) -> RecipeManager:
@@ -137,8 +185,19 @@ def _take_bytes(content: bytes) -> bytes:
     return flatbuffer.write(model)
 
 
-def _checked(content: bytes, variant: str, *, ports: tuple[str, str], weights: str, activations: str) -> bytes:
-    """Return the file if it is what the variant promises, or raise UserError: quantisers skip layers silently."""
+def _checked(
+    content: bytes,
+    variant: str,
+    *,
+    ports: tuple[str, str],
+    weights: str,
+    activations: str,
+    but: Collection[str] = (),
+) -> bytes:
+    """Return the file if it is what the variant promises, or raise UserError: quantisers skip layers silently.
+
+    `but` names the outputs of operators that are meant to stay float.
+    """
     model = LiteModel(content, name=variant)
     found = (model.input.dtype.name, model.output.dtype.name)
     if found != ports:
@@ -146,15 +205,17 @@ def _checked(content: bytes, variant: str, *, ports: tuple[str, str], weights: s
     operators = list(flatbuffer.operators(content))
     stored = {op.outputs[0].name: op.inputs[0].dtype for op in operators if op.name == "DEQUANTIZE"}
     for operator in operators:
-        if operator.name not in _WITH_WEIGHTS:
+        if operator.name not in flatbuffer.WITH_WEIGHTS or operator.outputs[0].name in but:
             continue
         kernel = operator.inputs[1]
         if not (kernel.constant or kernel.name in stored):
             continue  # the product of two activations, as in attention
         types = (stored.get(kernel.name, kernel.dtype), operator.outputs[0].dtype)
-        if types != (weights, activations):
+        wider = weights == "int4" and operator.name not in _WITH_FOUR_BITS
+        promised = ("int8" if wider else weights, activations)
+        if types != promised:
             raise UserError(
                 f"{variant}: {operator.name} at {operator.outputs[0].name!r} has {types[0]} weights and {types[1]} "
-                f"activations, not {weights} and {activations}; leave {variant} out of export.variants"
+                f"activations, not {promised[0]} and {promised[1]}; leave {variant} out of export.variants"
             )
     return content

@@ -4,6 +4,7 @@ import enum
 from typing import Any
 
 import keras
+import numpy as np
 
 from pipeline.export.compress.fake_quantize import (
     QUANTIZED,
@@ -83,7 +84,7 @@ def role(node: Node) -> Role:
         return _ACTIVATIONS.get(_activation(layer), Role.FLOAT)
     if type(layer) is layers.ReLU:
         return _relu(layer)
-    if isinstance(layer, layers.BatchNormalization | layers.Rescaling):
+    if isinstance(layer, layers.BatchNormalization | layers.Rescaling | layers.Normalization):
         known = len(node.inputs[0].shape) in (2, 4) and _one_scale_per_channel(node)
         return Role.AFFINE if known else Role.FLOAT
     if type(layer) is layers.Resizing and layer.interpolation in ("nearest", "bilinear"):
@@ -139,6 +140,8 @@ def _one_scale_per_channel(node: Node) -> bool:
     """Say whether a normalisation or rescaling multiplies and shifts each channel by constants at inference."""
     if type(node.layer) is layers.Rescaling:
         return True
+    if type(node.layer) is layers.Normalization:
+        return not node.layer.invert and np.size(node.layer.mean) in (1, node.inputs[0].shape[-1])
     last = node.layer.axis in (-1, len(node.inputs[0].shape) - 1)
     return last and not node.kwargs.get("training") and type(node.layer) is layers.BatchNormalization
 

@@ -34,9 +34,9 @@ def quantize_aware(
 ) -> keras.Model:
     """Return a model with the same weights that rounds kernels and activations as an integer file will.
 
-    Kernels: symmetric, per output channel (dense and transposed convolutions: one scale), depthwise and transposed
-    ones always with 8 bits. Activations: 8 bits, one moving range per tensor, after batch norm and ReLU have been taken into the layer
-    before. Layers without a rule compute in float, see `float_islands`.
+    Kernels: symmetric, per output channel (dense and transposed convolutions: one scale); depthwise and transposed
+    ones always have 8 bits. Activations: 8 bits, one moving range per tensor, after batch norm and ReLU have been
+    taken into the layer before. Layers without a rule compute in float, see `float_islands`.
 
     Args:
         model: a functional model; batch norms stay as they are and go on learning.

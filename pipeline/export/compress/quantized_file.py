@@ -87,9 +87,13 @@ def _multiply_and_shift(tensor: Any, weights: list[np.ndarray], name: str) -> An
 def _scale_and_offset(node: Node) -> list[np.ndarray]:
     layer, channels = node.layer, node.inputs[0].shape[-1]
     if isinstance(layer, keras.layers.Rescaling):
-        scale, offset = (np.broadcast_to(np.asarray(x, np.float64), channels) for x in (layer.scale, layer.offset))
+        scale, offset = layer.scale, layer.offset
+    elif isinstance(layer, keras.layers.Normalization):
+        scale = 1 / np.maximum(np.sqrt(layer.variance), keras.config.epsilon())
+        offset = -np.asarray(layer.mean) * scale
     else:
         scale, offset = scale_and_offset(layer)
+    scale, offset = (np.broadcast_to(np.ravel(x), channels).astype(np.float64) for x in (scale, offset))
     return [scale.reshape(1, 1, channels, 1), offset]
 
 

@@ -17,6 +17,7 @@ def every_rule() -> keras.Model:
     keras.utils.set_random_seed(0)
     image = keras.Input((16, 16, 3), name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1.0)(image)
+    x = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[0.5, 1.0, 2.0])(x)
     x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(x)
     x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
     y = layers.SeparableConv2D(8, 3, padding="same", activation="relu", name="separable")(x)
