@@ -190,13 +190,17 @@ def _print(frame: "pd.DataFrame", as_json: bool, title: str | None = None) -> No
         records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", default_handler=str))
         print(json.dumps(records, indent=2, ensure_ascii=False))
         return
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in frame.columns:
-        is_number = frame[column].dtype.kind in "iuf"
-        table.add_column(_escape(str(column)), overflow="fold", justify="right" if is_number else "left")
+        justify = "right" if all(_is_figure(value) for value in frame[column]) else "left"
+        table.add_column(_escape(str(column)), overflow="fold", justify=justify)
     for row in frame.itertuples(index=False):
         table.add_row(*(_escape(_cell(value)) for value in row))
     Console().print(table)
+
+
+def _is_figure(value: Any) -> bool:
+    return not isinstance(value, str) or value.strip("+-.–0123456789e") == ""
 
 
 def _cell(value: Any) -> str:

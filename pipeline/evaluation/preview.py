@@ -15,7 +15,7 @@ from pipeline.registry import SOURCES, TASKS
 from pipeline.runs import write_atomically
 
 _SHOWN = 32
-_ACROSS = 8
+_WIDTH = 800  # pixels of the whole picture, unless two tiles need more
 
 
 def preview(experiment: Experiment, picture: Path | None = None) -> pd.DataFrame:
@@ -75,9 +75,10 @@ def _grid(pictures: list[np.ndarray]) -> Image.Image:
     tiles = [Image.fromarray(p).resize((p.shape[1] * scale, p.shape[0] * scale), Image.NEAREST) for p in pictures]
     tiles = [ImageOps.expand(tile, 2, "white") for tile in tiles]
     width, height = tiles[0].size
-    grid = Image.new("RGB", (width * min(_ACROSS, len(tiles)), height * -(-len(tiles) // _ACROSS)), "white")
+    across = min(max(2, _WIDTH // width), len(tiles))
+    grid = Image.new("RGB", (width * across, height * -(-len(tiles) // across)), "white")
     for index, tile in enumerate(tiles):
-        grid.paste(tile, (index % _ACROSS * width, index // _ACROSS * height))
+        grid.paste(tile, (index % across * width, index // across * height))
     return grid
 
 

@@ -65,18 +65,20 @@ def verdict(difference: Comparison, margin: float, *, higher_is_better: bool = T
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns that fit a terminal, rounded, under short names."""
+    """Return the columns that fit a terminal of 80 characters, rounded; scores and differences are in percent."""
     return pd.DataFrame(
         {
             "variant": results["variant"],
             "KiB": (results["bytes"] / 2**10).round().astype(int),
-            "score": results["score"].round(4),
-            "95 %": [f"{low:.3f}–{high:.3f}" for low, high in zip(results["low"], results["high"], strict=True)],
-            "points": results["difference"].round(2),
-            "p": results["p_value"].round(3),
+            "score": [f"{100 * score:.2f}" for score in results["score"]],
+            "95 %": [
+                f"{100 * low:.1f}–{100 * high:.1f}" for low, high in zip(results["low"], results["high"], strict=True)
+            ],
+            "points": [f"{points:+.2f}" for points in results["difference"]],
+            "p": results["p_value"].map("{:.2g}".format),
             "verdict": results["verdict"],
-            "ms": results["latency_ms_p50"].round(3),
-            "ms 2t": results["latency_ms_p50_2t"].round(3),
+            "ms": results["latency_ms_p50"].map("{:.3g}".format),
+            "ms 2t": results["latency_ms_p50_2t"].map("{:.3g}".format),
             "MiB": results["memory_mb"].round().astype(int),
         }
     )

@@ -24,7 +24,7 @@ def test_counts_add_up_to_the_1797_digits():
     [
         ("digits", [], 8 * 100),
         # image, truth and truth again side by side, with gaps
-        ("scenes_segmentation", ["data.source.train=40", "data.image_size=[32, 32]"], 8 * ((3 * 32 + 2) * 3 + 4)),
+        ("scenes_segmentation", ["data.source.train=40", "data.image_size=[32, 32]"], 2 * ((3 * 32 + 2) * 3 + 4)),
     ],
 )
 def test_picture_shows_augmented_images(preset: str, settings: list[str], width: int, tmp_path: Path):

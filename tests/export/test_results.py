@@ -69,12 +69,12 @@ def test_summary_has_short_columns():
     assert line == {
         "variant": "int8",
         "KiB": 2,
-        "score": 0.9876,
-        "95 %": "0.970–0.990",
-        "points": -0.12,
-        "p": 0.5,
+        "score": "98.77",
+        "95 %": "97.0–99.0",
+        "points": "-0.12",
+        "p": "0.5",
         "verdict": "ok",
-        "ms": 0.123,
-        "ms 2t": 0.1,
+        "ms": "0.123",
+        "ms 2t": "0.1",
         "MiB": 51,
     }
