@@ -67,6 +67,7 @@ def prune_channels(
         UserError: a model that cannot be read (see `Graph.of`), a ratio that is out of range or empties a layer, a
             name that is unknown, or a model without channels that could go.
     """
+    check_ratio(ratio)  # before the importance is measured, which may take minutes
     pruner = Pruner(model, importance=importance, multiple=multiple, scope=scope)
     pruned = pruner.prune(ratio)
     _tell(pruner, ratio, pruned)
@@ -86,6 +87,7 @@ def mask_channels(
     They are zero where a convolution, dense or attention layer reads them, after biases and normalisation, and they
     are not counted in the statistics of a layer normalisation.
     """
+    check_ratio(ratio)
     return Pruner(model, importance=importance, multiple=multiple, scope=scope).mask(ratio)
 
 

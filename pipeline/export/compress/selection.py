@@ -22,13 +22,13 @@ def select(channels: Channels, scores: np.ndarray, ratio: Ratio, *, multiple: in
         multiple: what is kept of a layer is a multiple of this, at least one, or all where it has no more.
         scope: "layer" takes the same part of every group, "global" the least important channels wherever they are.
     """
+    check_ratio(ratio)
     free = [group for group in channels.groups if group.reason is None]
     if not free:
         raise UserError(f"the model {channels.graph.model.name!r} has no channels that can be pruned: {_why(channels)}")
     if isinstance(ratio, Mapping):
         ratios = _by_name(channels, ratio)
     else:
-        check_ratio(ratio)
         if scope not in ("layer", "global"):
             raise UserError(f"scope {scope!r} is unknown; give 'layer' or 'global'")
         ratios = _everywhere(free, scores, ratio) if scope == "global" else [(group, ratio) for group in free]
@@ -41,11 +41,13 @@ def select(channels: Channels, scores: np.ndarray, ratio: Ratio, *, multiple: in
     return kept
 
 
-def check_ratio(ratio: float, where: str = "") -> None:
-    """Raise UserError for a ratio outside of 0 <= ratio < 1."""
-    if not 0 <= ratio < 1:
-        emptied = " would leave no channels; it" if ratio == 1 else ""
-        raise UserError(f"a pruning ratio of {ratio:g}{where}{emptied} must be at least 0 and less than 1")
+def check_ratio(ratio: Ratio) -> None:
+    """Raise UserError unless 0 <= ratio < 1, for every layer that is named."""
+    for name, part in ratio.items() if isinstance(ratio, Mapping) else [("", ratio)]:
+        if not 0 <= part < 1:
+            where = f" for {name!r}" if name else ""
+            emptied = " would leave no channels; it" if part == 1 else ""
+            raise UserError(f"a pruning ratio of {part:g}{where}{emptied} must be at least 0 and less than 1")
 
 
 def _count(group: Group, ratio: float, multiple: int) -> int:
@@ -68,7 +70,6 @@ def _by_name(channels: Channels, ratios: Mapping[str, float]) -> list[tuple[Grou
     chosen: dict[int, tuple[Group, float, str]] = {}
     known = {name for group in channels.groups for name in group.layers}
     for name, ratio in ratios.items():
-        check_ratio(ratio, f" for {name!r}")
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise UserError(f"no layer {name!r} makes channels" + (f"; did you mean {near[0]!r}?" if near else ""))

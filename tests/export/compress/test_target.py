@@ -4,7 +4,8 @@ import keras
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.export.compress.target import latency, macs, parameters, to_target
+from pipeline.export.compress import to_target
+from pipeline.export.compress.target import latency, macs, parameters
 
 layers = keras.layers
 

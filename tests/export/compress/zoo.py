@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from pipeline.export.compress import mask_channels, prune_channels
 from pipeline.export.compress.graph import Graph
 from pipeline.export.compress.rebuild import copy, rebuild
 from pipeline.registry import MODELS
@@ -18,6 +19,8 @@ def settle(model: keras.Model, seed: int = 0) -> keras.Model:
             weight.assign(rng.uniform(low, high, weight.shape))
     return model
 
+
+layers = keras.layers
 
 # One of each family; the others differ in size, and are slow.
 QUICK = ("lenet5", "mobilenet_v2", "resnet8", "simple_cnn", "unet")
@@ -54,3 +57,36 @@ def difference(expected: np.ndarray, actual: np.ndarray) -> float:
     assert expected.shape == actual.shape
     assert np.ptp(expected, axis=0).max() > 1e-4 * np.abs(expected).max()  # it depends on the input
     return float(np.abs(expected - actual).max() / np.abs(expected).max())
+
+
+def network(body, shape=(8, 8, 3), head=True) -> keras.Model:
+    """Put a body between a convolution of 16 channels and a classifier."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(shape, name="image")
+    x = body(layers.Conv2D(16, 3, padding="same", name="stem")(inputs))
+    if head:
+        x = layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(x) if len(x.shape) == 4 else x)
+    return settle(keras.Model(inputs, x, name="network"))
+
+
+def equal(model: keras.Model, ratio=0.5, **options) -> keras.Model:
+    """Check that the pruned model is the masked one, and return it."""
+    pruned, masked = prune_channels(model, ratio, **options), mask_channels(model, ratio, **options)
+    assert pruned.count_params() < model.count_params()
+    assert pruned.output_shape == model.output_shape
+    x = images(model)
+    assert difference(precise(masked)(x), precise(pruned)(x)) < 1e-5
+    assert difference(model(x), pruned(x)) > 1e-3  # or masking would show nothing
+    return pruned
+
+
+def width(model: keras.Model, name: str) -> int:
+    return model.get_layer(name).output.shape[-1]
+
+
+def conv(filters=16, kernel=1, **options):
+    return layers.Conv2D(filters, kernel, padding="same", **options)
+
+
+def residual(x):
+    return layers.Add()([x, conv(name="branch")(layers.ReLU()(x))])
