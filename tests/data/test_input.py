@@ -95,7 +95,8 @@ def prepared(request):
 
 @pytest.fixture(scope="module")
 def whole_runs():
-    return {kind: (make(kind), batches(make(kind))) for kind in KINDS}
+    prepared = {kind: make(kind) for kind in KINDS}
+    return {kind: (one, batches(one)) for kind, one in prepared.items()}
 
 
 def assert_equal_batches(ours, theirs):
@@ -104,17 +105,16 @@ def assert_equal_batches(ours, theirs):
         tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(kind=st.sampled_from(sorted(KINDS)), start=st.integers(0, 12))
 def test_resume_at_any_step_is_bit_for_bit(whole_runs, kind, start):
     prepared, whole = whole_runs[kind]
     assert_equal_batches(batches(prepared, start), whole[start:])
 
 
-def test_same_seed_same_batches_and_another_others(prepared):
-    first = batches(prepared, stop=3)
-    assert_equal_batches(first, batches(prepared, stop=3))
-    assert not np.array_equal(first[0][0], batches(prepared, stop=3, seed=2)[0][0])
+def test_another_seed_gives_other_batches(whole_runs):
+    for prepared, whole in whole_runs.values():
+        assert not np.array_equal(whole[0][0], batches(prepared, stop=1, seed=2)[0][0])
 
 
 EXACT = [("flip", {}), ("pad_crop", {"pixels": 2}), ("contrast", {}), ("random_erasing", {"probability": 0.5})]
@@ -131,7 +131,9 @@ def test_the_cache_changes_nothing(whole_runs):
 def test_quick_decoding_gives_nearly_the_same_pictures(augment):
     files = jpegs(10)
     files[3] = tf.io.encode_png(tf.io.decode_jpeg(files[3])).numpy()
-    exact, quick = (batches(make(kind, files), stop=2, augment=augment) for kind in ("memory", "indexed"))
+    prepared = [make(kind, files) for kind in ("memory", "indexed")]
+    exact, quick = (batches(one, stop=2, augment=augment) for one in prepared)
+    assert_equal_batches(quick[1:], batches(prepared[1], 1, 2, augment=augment))
     for (x, y), (quick_x, quick_y) in zip(exact, quick, strict=True):
         np.testing.assert_array_equal(y, quick_y)
         assert np.abs(x - quick_x).mean() < 12
