@@ -161,7 +161,7 @@ def _called(layer: keras.Operation) -> str:
 def _functional(model: Any) -> Any:
     """Return the functional model that a model is, or UserError."""
     if isinstance(model, keras.Sequential):
-        if not model.built:
+        if getattr(model, "_functional", None) is None:
             raise UserError(f"the model {model.name!r} is not built; give its input shape before compressing it")
         return model._functional
     plain = isinstance(model, keras.Function) and type(model).call.__qualname__ in ("Functional.call", "Function.call")
