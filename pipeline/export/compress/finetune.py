@@ -1,0 +1,112 @@
+"""Train a given model further on a run's data: the bridge between the stages and the training loop."""
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pipeline.config import Experiment
+from pipeline.data.split import with_validation
+from pipeline.errors import UserError
+from pipeline.export.compress.constraints import constrained, enforce
+from pipeline.export.compress.distill import distill
+from pipeline.export.compress.graph import Graph
+from pipeline.export.compress.rebuild import rebuild
+from pipeline.export.compress.sparsity import KeepZeros, SparsitySchedule
+from pipeline.registry import SOURCES, TASKS
+from pipeline.runs import Run
+from pipeline.training import train as training
+from pipeline.training.runtime import choose
+
+_SLOWER = 0.1  # a trained model is near where it should be
+
+
+class Finetuning:
+    """The data and the task of an experiment, read once, to train any number of models on.
+
+    finetune = Finetuning(run.experiment)
+    small = prune_iteratively(model, 0.5, 3, finetune)
+    small = finetune(small, epochs=5, teacher=model)
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        """Open the source and decode its training and validation split; float32, whatever the experiment says."""
+        self.experiment = _changed(experiment, precision="float32", tensorboard=False)
+        data, seed = experiment.data, experiment.train.seed
+        self.runtime = choose(self.experiment.train, batch_size=data.batch_size, image_size=data.image_size)
+        source = with_validation(SOURCES.build(data.source.name, **data.source.options), data.validation, seed)
+        counts = training._label_counts(source)
+        self.task = TASKS.build(experiment.task.name, source.classes, counts, **experiment.task.options)
+        training._check_fields(experiment, source, self.task)
+        self.prepared = {
+            name: training._prepare(self.experiment, source, self.task, name) for name in ("train", "validation")
+        }
+
+    def __call__(
+        self,
+        model: keras.Model,
+        *,
+        epochs: int = 5,
+        learning_rate: float | None = None,
+        teacher: keras.Model | None = None,
+        distillation: Mapping[str, Any] | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        folder: Path | None = None,
+    ) -> keras.Model:
+        """Return a copy of a model that was trained for some epochs, with the experiment's optimizer and schedule.
+
+        Args:
+            model: a functional model that fits the task; constraints and fake quantisation are kept.
+            learning_rate: the peak; None for a tenth of the experiment's.
+            teacher: a model to learn from as well; `distillation` are the options of `distill`.
+            callbacks: besides the usual ones. A sparsity that is to grow does so over the first half of the steps,
+                unless there is a SparsitySchedule among them.
+            folder: where history and checkpoints go, to continue an interrupted training from; None keeps nothing.
+        """
+        self.task.check(model)
+        with self.runtime.strategy.scope():
+            trained = rebuild(Graph.of(model))
+        learner, task = trained, self.task
+        if teacher is not None:
+            with self.runtime.strategy.scope():
+                lesson = distill(trained, teacher, self.task, **distillation or {})
+            learner, task = lesson.model, lesson.task
+        experiment = self._for(trained, epochs, learning_rate)
+        with tempfile.TemporaryDirectory() as temporary:
+            run = Run(folder or Path(temporary))
+            loop = training._loop(experiment, run, self.runtime, task, learner, self.prepared)
+            if _growing(trained) and not any(isinstance(callback, SparsitySchedule) for callback in callbacks):
+                half = epochs * loop.batches.steps_per_epoch // 2
+                callbacks = [*callbacks, SparsitySchedule(0, half, every=max(1, half // 50))]
+            loop.settings = dataclasses.replace(loop.settings, callbacks=[*loop.settings.callbacks, *callbacks])
+            loop.run()
+        enforce(trained)  # averages and restored weights have not passed through an optimizer
+        return trained
+
+    def _for(self, model: keras.Model, epochs: int, learning_rate: float | None) -> Experiment:
+        if epochs < 1:
+            raise UserError(f"epochs is {epochs}; give at least 1 to fine-tune")
+        settings = self.experiment.train
+        optimizer = settings.optimizer
+        rate = optimizer.options["learning_rate"] * _SLOWER if learning_rate is None else learning_rate
+        optimizer = optimizer.model_copy(update={"options": {**optimizer.options, "learning_rate": rate}})
+        # The best epoch may be one before the last zeros were made.
+        keep = "last" if _growing(model) else settings.keep
+        return _changed(self.experiment, epochs=epochs, optimizer=optimizer, keep=keep)
+
+
+def finetune(model: keras.Model, experiment: Experiment | Run, **options: Any) -> keras.Model:
+    """Train a copy of a model on the data of an experiment or a run; `options` are those of `Finetuning`'s call."""
+    return Finetuning(experiment.experiment if isinstance(experiment, Run) else experiment)(model, **options)
+
+
+def _growing(model: keras.Model) -> bool:
+    held = [weights.constraint for weights in constrained(model, KeepZeros)]
+    return any(constraint.initial < constraint.target for constraint in held)
+
+
+def _changed(experiment: Experiment, **settings: Any) -> Experiment:
+    return experiment.model_copy(update={"train": experiment.train.model_copy(update=settings)})
