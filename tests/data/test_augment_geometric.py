@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.augment import compile_augmentations
-from pipeline.data.augment.geometric import draw_window, matrices, rotate, warp
+from pipeline.data.augment.geometric import draw_windows, matrices, rotate, warp
 from pipeline.data.augment.sampling import sample
 from pipeline.errors import UserError
 
@@ -205,7 +205,7 @@ def test_boxes_are_never_reflected():
 
 def test_windows_have_the_drawn_area_and_lie_inside():
     seed = tf.constant((1, 2), tf.int64)
-    drawn = draw_window(500, 100, 200, seed, (0.1, 0.4), (0.75, 1.3333))
+    drawn = draw_windows((500, 100, 200), seed, (0.1, 0.4), (0.75, 1.3333))
     top, left, height, width = (tensor.numpy() for tensor in drawn)
     share = height * width / 20000
     assert ((share > 0.099) & (share < 0.401)).all()
