@@ -19,9 +19,11 @@ from pipeline.export.compress.sparsity import KeepZeros, SparsitySchedule
 from pipeline.registry import SOURCES, TASKS
 from pipeline.runs import Run
 from pipeline.training import train as training
+from pipeline.training.loop import Loop
 from pipeline.training.runtime import choose
 
 _SLOWER = 0.1  # a trained model is near where it should be
+_CHANGES = 100  # of a growing sparsity, during a training
 
 
 class Finetuning:
@@ -69,19 +71,17 @@ class Finetuning:
         self.task.check(model)
         with self.runtime.strategy.scope():
             trained = rebuild(Graph.of(model))
-        learner, task = trained, self.task
-        if teacher is not None:
-            with self.runtime.strategy.scope():
+            learner, task = trained, self.task
+            if teacher is not None:
                 lesson = distill(trained, teacher, self.task, **distillation or {})
-            learner, task = lesson.model, lesson.task
+                learner, task = lesson.model, lesson.task
         experiment = self._for(trained, epochs, learning_rate)
         with tempfile.TemporaryDirectory() as temporary:
             run = Run(folder or Path(temporary))
             loop = training._loop(experiment, run, self.runtime, task, learner, self.prepared)
-            if _growing(trained) and not any(isinstance(callback, SparsitySchedule) for callback in callbacks):
-                half = epochs * loop.batches.steps_per_epoch // 2
-                callbacks = [*callbacks, SparsitySchedule(0, half, every=max(1, half // 50))]
             loop.settings = dataclasses.replace(loop.settings, callbacks=[*loop.settings.callbacks, *callbacks])
+            if _growing(trained):
+                _schedule_sparsity(loop)
             loop.run()
         enforce(trained)  # averages and restored weights have not passed through an optimizer
         return trained
@@ -101,6 +101,16 @@ class Finetuning:
 def finetune(model: keras.Model, experiment: Experiment | Run, **options: Any) -> keras.Model:
     """Train a copy of a model on the data of an experiment or a run; `options` are those of `Finetuning`'s call."""
     return Finetuning(experiment.experiment if isinstance(experiment, Run) else experiment)(model, **options)
+
+
+def _schedule_sparsity(loop: Loop) -> None:
+    """Let sparsity grow: by a schedule, if there is none, and in calls short enough to follow it."""
+    steps, callbacks = loop.settings.epochs * loop.batches.steps_per_epoch, loop.settings.callbacks
+    every = max(1, steps // _CHANGES)
+    loop.runtime = dataclasses.replace(loop.runtime, steps_per_call=min(loop.runtime.steps_per_call, every))
+    if not any(isinstance(callback, SparsitySchedule) for callback in callbacks):
+        schedule = SparsitySchedule(0, steps // 2, every=every)
+        loop.settings = dataclasses.replace(loop.settings, callbacks=[*callbacks, schedule])
 
 
 def _growing(model: keras.Model) -> bool:

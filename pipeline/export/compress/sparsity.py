@@ -199,7 +199,8 @@ def keep_zeros(model: keras.Model) -> keras.Model:
     free(kernels, (KeepZeros,))
     masks = {kernel: kernel.values != 0 for kernel in kernels}
     return constrain(
-        graph, {kernel: KeepZeros(mask.shape, 1 - mask.mean(), mask=packed(mask)) for kernel, mask in masks.items()}
+        graph,
+        {kernel: KeepZeros(mask.shape, float(1 - mask.mean()), mask=packed(mask)) for kernel, mask in masks.items()},
     )
 
 
