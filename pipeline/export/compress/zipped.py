@@ -51,7 +51,7 @@ _BYTES = ("float32", "float16", "int8", "int16")
 def convert_sparse(model: keras.Model, decode: Callable[[Any], Any]) -> bytes:
     """Convert a model as `pipeline.export.convert` does, with kernels that have many zeros stored without them.
 
-    Float32 only: of int8 kernels with dynamic ranges LiteRT cannot load such a file.
+    Float32 only, and the last step: LiteRT cannot load such files of int8 kernels. Quantise the dense file instead.
     """
     single = rebuild(model)
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(single.input, {OUTPUT: decode(single.output)}))
