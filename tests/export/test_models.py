@@ -15,7 +15,17 @@ QUICK = ("lenet5", "mobilenet_v2", "resnet8", "simple_cnn", "unet")
 NARROW = {"width": {int: 8, float: 0.25}, "decoder_width": {int: 4}}
 COUNT = 15
 # Random weights make deep networks answer more sharply than trained ones, and quantisation errors larger.
-LARGEST_MEAN = {"float32": 1e-5, "float16": 0.01, "dynamic": 0.1, "int8": 0.1, "uint8": 0.1, "int16x8": 0.05}
+LARGEST_MEAN = {
+    "float32": 1e-5,
+    "float16": 0.01,
+    "dynamic": 0.1,
+    "int8": 0.1,
+    "uint8": 0.1,
+    "int16x8": 0.05,
+    "mixed": 0.1,
+    "w4a8": 0.4,
+    "weight_int4": 0.4,
+}
 
 
 def build(name: str) -> keras.Model:
