@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -12,21 +12,30 @@ from pipeline.errors import UserError
 from pipeline.export.compress.fake_quantize import FakeQuantize, QuantizedDepthwiseConv2D
 from pipeline.export.compress.folding import folded_weights, scale_and_offset
 from pipeline.export.compress.graph import Graph, Node
+from pipeline.export.compress.quantization_ranges import Range
 from pipeline.export.compress.quantization_rules import Role, role, taken_in
 from pipeline.export.compress.rebuild import copy, rebuild
 from pipeline.export.convert import OUTPUT, run_converter
 from pipeline.export.convert import rebuild as at_batch_one
 
+_PORTS = {"int8": (tf.int8, tf.int8), "uint8": (tf.uint8, tf.float32)}
 _SMALLEST_RANGE = 1e-6
 _MOST_BIAS = 2**29  # leaves room in the 32 bits for the sum of products
 
 
-def convert_quantized(model: keras.Model, decode: Callable[[Any], Any]) -> bytes:
-    """Convert a quantisation-aware model to a .tflite file of int8 from input to output.
+def convert_quantized(
+    model: keras.Model, decode: Callable[[Any], Any], *, ports: Literal["int8", "uint8"] = "int8"
+) -> bytes:
+    """Convert a quantisation-aware model to a .tflite file that computes in int8.
 
     Scales are the model's own, so no calibration images are needed. Kernels of 4 bits are stored so; float islands
     stay float between integers. The file takes `image` and gives `probabilities` = decode(model(image)), as
     `pipeline.export.convert` does.
+
+    Args:
+        model: what `quantize_aware` gave, trained or calibrated.
+        decode: from the model's outputs to probabilities, part of the file.
+        ports: int8 from input to output, or the ones that MediaPipe and LiteRT.js accept: uint8 pixels in, floats out.
 
     Raises:
         UserError: the model is not quantisation-aware, its ranges were never set, or it cannot be converted.
@@ -36,7 +45,7 @@ def convert_quantized(model: keras.Model, decode: Callable[[Any], Any]) -> bytes
     converter = tf.lite.TFLiteConverter.from_keras_model(serving)
     # Without a representative set: then the ranges are those of the fake_quant operators in the graph.
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
+    converter.inference_input_type, converter.inference_output_type = _PORTS[ports]
     with warnings.catch_warnings():
         # It misses the statistics of the inputs, which the graph's own fake_quant has.
         warnings.filterwarnings("ignore", "Statistics for quantized inputs", UserWarning)
@@ -56,12 +65,13 @@ def _constant(model: keras.Model) -> keras.Model:
 
     def constant(layer: Any) -> keras.layers.Layer | None:
         if isinstance(layer, FakeQuantize):
-            low, high = layer.range
-            # A tensor that is always zero has no range, but needs a scale.
-            return copy(layer, fixed=(low, max(high, low + _SMALLEST_RANGE)))
+            return copy(layer, fixed=_usable(layer.range))
         return copy(layer, use_bias=True) if layer in folds else None
 
-    def alone(node: Node, index: int, tensor: Any) -> Any:
+    def after(node: Node, index: int, tensor: Any) -> Any:
+        if role(node) is Role.SAME_RANGE:
+            # Nothing to round, but the converter loses sight of ranges that it has to carry over many readers.
+            return FakeQuantize(fixed=_usable(_range_before(graph, node)))(tensor)
         if node not in norms or node in taken:
             return tensor
         return _multiply_and_shift(tensor, _with_room_for_bias(graph, node, _scale_and_offset(node)), node.name)
@@ -71,7 +81,7 @@ def _constant(model: keras.Model) -> keras.Model:
         layer: _with_room_for_bias(graph, graph.producer(norm.inputs[0]), folded_weights(layer, norm.layer))
         for layer, norm in folds.items()
     }
-    return rebuild(graph, replace=constant, drop=norms, after=alone, weights=weights)
+    return rebuild(graph, replace=constant, drop=norms, after=after, weights=weights)
 
 
 def _multiply_and_shift(tensor: Any, weights: list[np.ndarray], name: str) -> Any:
@@ -104,16 +114,26 @@ def _with_room_for_bias(graph: Graph, node: Node, weights: list[np.ndarray]) -> 
     the bias overflows. What is added is below 1e-4 of the bias.
     """
     kernel, bias = weights
-    while not isinstance(node.layer, FakeQuantize):
-        node = graph.producer(node.inputs[0])
-    low, high = node.layer.range
+    low, high = _usable(_range_before(graph, node))
     channels = kernel.reshape(-1, len(bias)).copy()  # of a depthwise kernel the last two axes are outputs
     largest = np.abs(channels).argmax(axis=0)[None]
     value = np.take_along_axis(channels, largest, axis=0)
-    needed = np.abs(bias) / _MOST_BIAS * 127 * 255 / max(high - low, _SMALLEST_RANGE)
+    needed = np.abs(bias) / _MOST_BIAS * 127 * 255 / (high - low)
     raised = np.where(np.abs(value) < needed, np.copysign(needed, value), value)
     np.put_along_axis(channels, largest, raised, axis=0)
     return [channels.reshape(kernel.shape), bias]
+
+
+def _range_before(graph: Graph, node: Node) -> Range:
+    while not isinstance(node.layer, FakeQuantize):
+        node = graph.producer(node.inputs[0])
+    return node.layer.range
+
+
+def _usable(limits: Range) -> Range:
+    """Widen the range of a tensor that is always zero: it needs a scale."""
+    low, high = limits
+    return low, max(high, low + _SMALLEST_RANGE)
 
 
 def _require_ranges(graph: Graph, model: keras.Model) -> None:

@@ -10,12 +10,14 @@ from depthwise_digits import digits, network
 from quantisable import every_rule, pictures, ready, with_islands
 
 from pipeline.errors import UserError
+from pipeline.export import flatbuffer
 from pipeline.export.compress.fake_quantize import FakeQuantize
 from pipeline.export.compress.quantize_aware import float_islands, quantize_aware, strip_quantization
+from pipeline.export.compress.quantized_file import convert_quantized
 from pipeline.registry import TASKS
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.loop import Batches, Loop, Settings
-from pipeline.training.runtime import Runtime
+from pipeline.training.runtime import Runtime, dtype_policy
 
 layers = keras.layers
 
@@ -24,7 +26,7 @@ def test_nothing_is_rounded_between_convolution_norm_and_relu():
     aware = quantize_aware(every_rule())
     names = [layer.name for layer in aware.layers if isinstance(layer, FakeQuantize)]
     assert "stem_range" not in names
-    assert "re_lu_range" in names
+    assert "stem_relu_range" in names
     assert "sum_range" not in names  # its ReLU is part of the addition
 
 
@@ -81,6 +83,17 @@ def test_an_unknown_layer():
 def test_bits_that_no_kernel_has():
     with pytest.raises(UserError, match="gives 'stem' 5 bits; choose 4, 8, or None"):
         quantize_aware(every_rule(), per_layer={"stem": 5})
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_it_trains_in_mixed_precision(precision):
+    with dtype_policy(precision):
+        model = every_rule()
+        aware = quantize_aware(model)
+    aware.compile(keras.optimizers.SGD(1e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    assert np.isfinite(aware.train_on_batch(pictures(), np.arange(32) % 5))
+    content = convert_quantized(aware, lambda outputs: outputs)
+    assert {operator.outputs[0].dtype for operator in flatbuffer.operators(content)} == {"int8"}
 
 
 def batches(steps: int) -> Batches:

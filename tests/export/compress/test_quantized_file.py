@@ -38,6 +38,14 @@ def test_the_file_is_integer_throughout_and_answers_the_same(bits, kernel):
     assert steps_apart(aware, content, pictures()) <= 3
 
 
+def test_uint8_ports_take_the_pixels_themselves_and_answer_the_same():
+    aware = ready(every_rule())
+    integer, bytes_in = (LiteModel(convert_quantized(aware, identity, ports=ports)) for ports in ("int8", "uint8"))
+    assert (bytes_in.input.dtype, bytes_in.output.dtype) == ("uint8", "float32")
+    assert (bytes_in.input.scale, bytes_in.input.zero_point) == (1.0, 0)
+    np.testing.assert_allclose(bytes_in.predict(pictures()), integer.predict(pictures()), rtol=1e-5)
+
+
 def test_channels_that_a_norm_switched_off_keep_their_bias():
     keras.utils.set_random_seed(0)
     image = keras.Input((8, 8, 3), name="image")
