@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 # Below this change a machine's noise (4 % between equal runs) says nothing.
 _NOISE = 0.05
+_COUNTED = ("float32", "float16", "int8", "int16")
 
 
 def zipped_size(content: bytes) -> int:
@@ -36,16 +37,13 @@ def zero_shares(content: bytes) -> dict[str, float]:
     model = flatbuffer.read(content)
     for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
         data, kind = model.buffers[tensor.buffer].data, flatbuffer.TYPE_NAMES[tensor.type]
-        if data is None or len(data) == 0 or len(tensor.shape) < 2 or kind not in _BYTES:
+        if data is None or len(data) == 0 or len(tensor.shape) < 2 or kind not in _COUNTED:
             continue
         if tensor.sparsity is not None:
             raise UserError("the file is sparsely encoded, its zeros are not in it; count them in the dense file")
         values = np.frombuffer(np.asarray(data, np.uint8).tobytes(), kind)
         shares[tensor.name.decode()] = float(np.mean(values == 0))
     return shares
-
-
-_BYTES = ("float32", "float16", "int8", "int16")
 
 
 def convert_sparse(model: keras.Model, decode: Callable[[Any], Any]) -> bytes:
@@ -62,7 +60,7 @@ def convert_sparse(model: keras.Model, decode: Callable[[Any], Any]) -> bytes:
 def compare_sparse(dense: keras.Model, sparse: keras.Model, decode: Callable[[Any], Any], folder: Path) -> pd.DataFrame:
     """Write a dense model's float file, a sparse model's, and its sparsely encoded one; measure and tell.
 
-    Columns: file, bytes, zipped, zeros (share over all kernels), latency_ms_p50, and latency against the dense file's.
+    Columns: file, bytes, zipped, latency_ms_p50, latency_ratio (of the dense file's).
     """
     plain = convert(sparse, decode)
     contents = {"dense": convert(dense, decode), "sparse": plain, "sparse_encoded": convert_sparse(sparse, decode)}
