@@ -21,10 +21,10 @@ LARGEST_MEAN = {
     "dynamic": 0.1,
     "int8": 0.1,
     "uint8": 0.1,
-    "int16x8": 0.05,
+    "int16x8": 0.04,
     "mixed": 0.1,
-    "w4a8": 0.4,
-    "weight_int4": 0.4,
+    "w4a8": 0.16,
+    "weight_int4": 0.16,
 }
 
 
