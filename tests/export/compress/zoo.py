@@ -34,7 +34,7 @@ def registered(name: str, *, classes: int = 5, width: int = 16) -> keras.Model:
     option = MODELS.options(name).model_fields.get("width")
     narrow = {"width": width if isinstance(option.default, int) else 0.25} if option else {}
     keras.utils.set_random_seed(0)
-    return settle(MODELS.build(name, (32, 32, 3), classes, **narrow))
+    return calibrate(settle(MODELS.build(name, (32, 32, 3), classes, **narrow)))
 
 
 def precise(model: keras.Model) -> keras.Model:
@@ -46,6 +46,21 @@ def precise(model: keras.Model) -> keras.Model:
     return rebuild(Graph.of(model), replace=in_float64)
 
 
+def calibrate(model: keras.Model) -> keras.Model:
+    """Give batch norms nearly the statistics of their inputs: with others, the answer of a deep net is a constant."""
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(images(model, 8), training=True)
+    rng = np.random.default_rng(2)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        for weight in (norm.moving_mean, norm.moving_variance):
+            weight.assign(weight * rng.uniform(0.8, 1.25, weight.shape))
+    return model
+
+
 def images(model: keras.Model, count: int = 2) -> np.ndarray:
     """Return random images 0..255 of the model's input size."""
     return np.random.default_rng(1).uniform(0, 255, (count, *model.input.shape[1:])).astype("float32")
@@ -55,7 +70,7 @@ def difference(expected: np.ndarray, actual: np.ndarray) -> float:
     """Return the largest difference, relative to the largest expected value."""
     expected, actual = np.asarray(expected, np.float64), np.asarray(actual, np.float64)
     assert expected.shape == actual.shape
-    assert np.ptp(expected, axis=0).max() > 1e-4 * np.abs(expected).max()  # it depends on the input
+    assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max()  # it depends on the input
     return float(np.abs(expected - actual).max() / np.abs(expected).max())
 
 
