@@ -25,17 +25,16 @@ def place(graph: Graph, input_range: Range | None, momentum: float) -> dict[Tens
 
 def _share(graph: Graph, members: list[Tensor], input_range: Range | None, momentum: float) -> dict[Tensor, Rounding]:
     """Give places that need one scale one layer; where a kernel's own range differs, it comes first."""
-    names = [graph.producer(tensor).name for tensor in members]
+    # Later calls of a shared layer are named with an @, which scopes in a TensorFlow graph must not have.
+    names = {tensor: graph.producer(tensor).name.replace("@", "_") for tensor in members}
     fixed = {tensor: found for tensor in members if (found := _fixed(graph, tensor, input_range))}
     followers = [role(graph.producer(tensor)) is Role.SAME_RANGE_ROUNDED for tensor in members if tensor not in fixed]
+    name = f"{names[members[0]]}_range"
     if len(set(fixed.values())) == 1 and all(followers):
-        layer = FakeQuantize(fixed=next(iter(fixed.values())), name=f"{names[0]}_range")
+        layer = FakeQuantize(fixed=next(iter(fixed.values())), name=name)
         return {tensor: [(layer, 0)] for tensor in members}
-    layer = FakeQuantize(slots=len(members), momentum=momentum, name=f"{names[0]}_range")
-    own = {
-        tensor: [(FakeQuantize(fixed=found, name=f"{graph.producer(tensor).name}_kernel_range"), 0)]
-        for tensor, found in fixed.items()
-    }
+    layer = FakeQuantize(slots=len(members), momentum=momentum, name=name)
+    own = {tensor: [(FakeQuantize(fixed=fixed[tensor], name=f"{names[tensor]}_kernel_range"), 0)] for tensor in fixed}
     return {tensor: [*own.get(tensor, []), (layer, slot)] for slot, tensor in enumerate(members)}
 
 

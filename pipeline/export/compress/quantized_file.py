@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.errors import UserError
-from pipeline.export.compress.fake_quantize import FakeQuantize, QuantizedDepthwiseConv2D
+from pipeline.export.compress.fake_quantize import FakeQuantize, QuantizedConv2D, QuantizedDepthwiseConv2D
 from pipeline.export.compress.folding import folded_weights, scale_and_offset
 from pipeline.export.compress.graph import Graph, Node
 from pipeline.export.compress.quantization_ranges import Range
@@ -74,13 +74,15 @@ def _constant(model: keras.Model) -> keras.Model:
             return FakeQuantize(fixed=_usable(_range_before(graph, node)))(tensor)
         if node not in norms or node in taken:
             return tensor
-        return _multiply_and_shift(tensor, _with_room_for_bias(graph, node, _scale_and_offset(node)), node.name)
+        return _multiply_and_shift(
+            tensor, _with_room_for_bias(graph, node, _scale_and_offset(node)), node.name.replace("@", "_")
+        )
 
     weights = {layer: [] for layer in graph.layers if isinstance(layer, FakeQuantize)}
-    weights |= {
-        layer: _with_room_for_bias(graph, graph.producer(norm.inputs[0]), folded_weights(layer, norm.layer))
-        for layer, norm in folds.items()
-    }
+    for layer in graph.layers:
+        if isinstance(layer, QuantizedConv2D | QuantizedDepthwiseConv2D) and (layer in folds or layer.use_bias):
+            folded = folded_weights(layer, folds[layer].layer) if layer in folds else layer.get_weights()
+            weights[layer] = _with_room_for_bias(graph, graph.calls(layer)[0], folded)
     return rebuild(graph, replace=constant, drop=norms, after=after, weights=weights)
 
 
@@ -108,7 +110,7 @@ def _scale_and_offset(node: Node) -> list[np.ndarray]:
 
 
 def _with_room_for_bias(graph: Graph, node: Node, weights: list[np.ndarray]) -> list[np.ndarray]:
-    """Raise the largest weight of channels that a norm has all but switched off, so that their bias fits in 32 bits.
+    """Raise the largest weight of channels that are all but switched off, so that their bias fits in 32 bits.
 
     The file stores a bias in units of input scale x kernel scale, and a kernel near zero makes these so small that
     the bias overflows. What is added is below 1e-4 of the bias.

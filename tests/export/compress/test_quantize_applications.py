@@ -45,6 +45,5 @@ def test_it_inserts_trains_and_converts(name):
     assert bool(floats) == bool(islands)
     assert not floats & set(flatbuffer.WITH_WEIGHTS)
     lite = LiteModel(content)
-    expected = np.asarray(aware(images))
-    # Untrained deep networks are chaotic: one pixel changed by one moves the answers by as much.
-    print(name, np.abs(lite.predict(images) - expected).max() / lite.output.scale)
+    # The largest difference is chance in so deep a network without training: a step early on is many at the end.
+    assert np.abs(lite.predict(images) - np.asarray(aware(images))).mean() <= 4 * lite.output.scale

@@ -68,6 +68,20 @@ def test_float_islands_lie_between_integers():
     assert steps_apart(aware, content, pictures()) <= 2
 
 
+def test_a_layer_that_is_shared_keeps_one_kernel_and_has_a_range_at_each_place():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3), name="image")
+    conv, norm = layers.Conv2D(3, 3, padding="same", name="shared"), layers.BatchNormalization()
+    x = image
+    for _ in range(2):
+        x = layers.ReLU()(norm(conv(x)))
+    aware = ready(keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x))))
+    assert {"shared_range", "shared_1_range"} <= {layer.name for layer in aware.layers}
+    content = convert_quantized(aware, identity)
+    assert {operator.outputs[0].dtype for operator in flatbuffer.operators(content)} == {"int8"}
+    assert steps_apart(aware, content, pictures()) <= 1
+
+
 def test_bits_are_chosen_per_layer():
     aware = ready(every_rule(), weights=4, per_layer={"stem": 8, "logits": 8})
     kernels = [op.inputs[1] for op in flatbuffer.operators(convert_quantized(aware, identity)) if "CONV_2D" in op.name]
