@@ -166,7 +166,7 @@ def ours(case: Case) -> Callable[[], Step]:
 
     from pipeline.config import Train
     from pipeline.registry import MODELS, OPTIMIZERS, SCHEDULES, TASKS
-    from pipeline.training.fused_norm import fused_norm
+    from pipeline.training.pointwise import faster_ops
     from pipeline.training.runtime import choose
     from pipeline.training.step import Meters, Parts, training_call
 
@@ -181,7 +181,7 @@ def ours(case: Case) -> Callable[[], Step]:
 
     def measure() -> Step:
         start, left = clocks(), case.steps
-        with fused_norm(model) if runtime.fused_norm else contextlib.nullcontext():
+        with faster_ops(model) if runtime.cpu_ops else contextlib.nullcontext():
             while left:
                 steps = min(runtime.steps_per_call, left)
                 call(iterator, tf.constant(0, tf.int64), tf.constant(steps)).numpy()

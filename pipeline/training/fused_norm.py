@@ -20,7 +20,7 @@ def fused_norm(model: keras.Model) -> Iterator[int]:
     Only calls with training=True change. Statistics are per replica, as in Keras. A function that was traced inside
     keeps the fused op after the end.
     """
-    replaced = [layer for layer in _layers(model) if _replaceable(layer)]
+    replaced = [layer for layer in all_layers(model) if _replaceable(layer)]
     for layer in replaced:
         # Into the instance's dict, past Keras's attribute tracking: `call` of the class is hidden, nothing else.
         vars(layer)["call"] = functools.partial(_call, layer)
@@ -72,8 +72,9 @@ def _replaceable(layer: keras.layers.Layer) -> bool:
     )
 
 
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+def all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yield a model's layers, and those of the models among them."""
     for layer in model.layers:
         yield layer
         if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+            yield from all_layers(layer)

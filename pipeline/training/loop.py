@@ -17,8 +17,8 @@ from pipeline.tasks.base import Task
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.callbacks import write_history
 from pipeline.training.checkpoint import Checkpoints, Progress
-from pipeline.training.fused_norm import fused_norm
 from pipeline.training.interrupt import StopWish, stop_wish
+from pipeline.training.pointwise import faster_ops
 from pipeline.training.runtime import Runtime
 from pipeline.training.schedules import Schedule
 from pipeline.training.step import Meters, Parts, distributed, training_call, validation_call
@@ -122,8 +122,8 @@ class Loop:
     ) -> None:
         end = (len(self.progress.rows) + 1) * self.batches.steps_per_epoch
         saved = time.monotonic()
-        # Only training steps see the fused op: the first call traces it into `train`.
-        with fused_norm(self.model) if self.runtime.fused_norm else contextlib.nullcontext():
+        # Only training steps see the faster ops: the first call traces them into `train`.
+        with faster_ops(self.model) if self.runtime.cpu_ops else contextlib.nullcontext():
             while self.progress.step < end:
                 start, first = time.monotonic(), self.progress.step
                 steps = min(self.runtime.steps_per_call, end - first)

@@ -1,4 +1,4 @@
-"""Optimizers: Keras's own, with weight decay that leaves norms and biases alone.
+"""Optimizers: Keras's own, with weight decay that leaves norms and biases alone, and one op to update a variable.
 
 Every builder is given the model, whose variables it reads, and the largest allowed global norm of the gradients (or
 None), and returns a built optimizer. The loop assigns `learning_rate` before each step from the schedule.
@@ -7,6 +7,7 @@ None), and returns a built optimizer. The loop assigns `learning_rate` before ea
 from typing import Any
 
 import keras
+import tensorflow as tf
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from pipeline.registry import OPTIMIZERS, Fraction
@@ -24,7 +25,7 @@ def sgd(
 ) -> keras.Optimizer:
     """Stochastic gradient descent with momentum; weight decay is decoupled, scaled by the learning rate."""
     settings = _settings(learning_rate, weight_decay, clip_norm)
-    return _built(keras.optimizers.SGD(momentum=momentum, nesterov=nesterov, **settings), model)
+    return _built(_Sgd(momentum=momentum, nesterov=nesterov, **settings), model)
 
 
 @OPTIMIZERS.register
@@ -39,7 +40,7 @@ def adam(
 ) -> keras.Optimizer:
     """Adam (arXiv 1412.6980), without weight decay."""
     settings = _settings(learning_rate, 0.0, clip_norm)
-    return _built(keras.optimizers.Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **settings), model)
+    return _built(_Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **settings), model)
 
 
 @OPTIMIZERS.register
@@ -55,7 +56,7 @@ def adamw(
 ) -> keras.Optimizer:
     """Adam with decoupled weight decay, scaled by the learning rate (arXiv 1711.05101)."""
     settings = _settings(learning_rate, weight_decay, clip_norm)
-    return _built(keras.optimizers.Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **settings), model)
+    return _built(_Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **settings), model)
 
 
 def decays(variable: keras.Variable) -> bool:
@@ -75,3 +76,44 @@ def _built(optimizer: keras.Optimizer, model: keras.Model) -> keras.Optimizer:
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if not decays(v)])
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+class _Sgd(keras.optimizers.SGD):
+    """Keras's SGD, but each variable is updated by one op instead of six: small networks spend their time there."""
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: Any) -> None:
+        if not self.momentum or isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.momentums[self._get_variable_index(variable)].value.handle,
+            lr=tf.cast(learning_rate, variable.dtype),
+            grad=gradient,
+            momentum=tf.cast(self.momentum, variable.dtype),
+            use_nesterov=self.nesterov,
+        )
+
+
+class _Adam(keras.optimizers.Adam):
+    """Keras's Adam, but each variable is updated by one op instead of some twenty."""
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: Any) -> None:
+        if isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        first, second = (tf.cast(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=tf.pow(first, step),
+            beta2_power=tf.pow(second, step),
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=first,
+            beta2=second,
+            epsilon=tf.cast(self.epsilon, variable.dtype),
+            grad=gradient,
+        )

@@ -31,7 +31,7 @@ class Runtime:
     device: str  # CPU, GPU or TPU
     precision: str  # a Keras dtype policy
     xla: bool
-    fused_norm: bool
+    cpu_ops: bool  # fused batch norm and pointwise products
     steps_per_call: int
 
     @property
@@ -53,13 +53,13 @@ class Runtime:
             "precision": self.precision,
             "xla": self.xla,
             "onednn": onednn(),
-            "fused_norm": self.fused_norm,
+            "cpu_ops": self.cpu_ops,
             "steps_per_call": self.steps_per_call,
         }
 
     def describe(self) -> str:
         """Tell the choices in one line."""
-        norm = "fused batch norm" if self.fused_norm else "Keras batch norm"
+        norm = "fused batch norm" if self.cpu_ops else "Keras batch norm"
         parts = [f"{self.replicas} × {self.device}", self.precision, "XLA" if self.xla else "no XLA", norm]
         if self.device == "CPU":
             parts.append("oneDNN" if onednn() else "no oneDNN")
@@ -90,7 +90,7 @@ def choose(train: Train, *, batch_size: int, image_size: tuple[int, int]) -> Run
         precision=_precision(device) if train.precision == "auto" else train.precision,
         xla=xla,
         # XLA fuses Keras's own batch norm by itself; without oneDNN the fused op gains nothing.
-        fused_norm=device == "CPU" and not xla,
+        cpu_ops=device == "CPU" and not xla,
         steps_per_call=_steps(train, device, batch_size * train.accumulate * image_size[0] * image_size[1]),
     )
     log.info("runtime: %s", runtime.describe())

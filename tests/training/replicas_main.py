@@ -36,7 +36,7 @@ it = loop(
     choices=runtime(
         strategy=strategy,
         xla="xla" in options,
-        fused_norm="fused" in options,
+        cpu_ops="fused" in options,
         precision=options.get("precision", "float32"),
     ),
     optimizer={"weight_decay": 1e-3, "clip_norm": float(options["clip"]) if "clip" in options else None},

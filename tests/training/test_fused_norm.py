@@ -93,7 +93,7 @@ def test_across_a_residual_network_fused_is_as_near_to_float64_as_keras(activati
 def test_the_training_curve_is_the_same(tmp_path):
     curves = []
     for fused in (False, True):
-        rows = loop(tmp_path / str(fused), choices=runtime(fused_norm=fused), epochs=4).run()
+        rows = loop(tmp_path / str(fused), choices=runtime(cpu_ops=fused), epochs=4).run()
         curves.append([(row["loss"], row["val_loss"]) for row in rows])
     np.testing.assert_allclose(curves[1], curves[0], rtol=2e-4)
 

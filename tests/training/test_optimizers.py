@@ -68,3 +68,32 @@ def test_clipping_scales_all_gradients_by_their_common_norm():
     optimizer.apply([tf.constant([[3.0], [0.0]]), tf.constant([4.0])])  # norm 5
     np.testing.assert_allclose(net.layers[0].kernel.numpy(), [[1 - 0.6], [1.0]], rtol=1e-6)
     np.testing.assert_allclose(net.layers[0].bias.numpy(), [1 - 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "stock"),
+    [
+        ("sgd", {"momentum": 0.9}, lambda: keras.optimizers.SGD(0.01, momentum=0.9, weight_decay=0.1)),
+        (
+            "sgd",
+            {"momentum": 0.9, "nesterov": True},
+            lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True, weight_decay=0.1),
+        ),
+        ("sgd", {"momentum": 0.0}, lambda: keras.optimizers.SGD(0.01, weight_decay=0.1)),
+        ("adamw", {}, lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1)),
+    ],
+    ids=["sgd", "nesterov", "no momentum", "adamw"],
+)
+def test_one_op_a_variable_updates_as_keras_does(name, options, stock):
+    nets = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, use_bias=False)]) for _ in range(2)]
+    nets[1].set_weights(nets[0].get_weights())
+    ours = OPTIMIZERS.build(name, nets[0], None, learning_rate=0.01, weight_decay=0.1, **options)
+    theirs = stock()
+    for seed in range(20):
+        gradient = tf.random.stateless_normal((3, 4), (seed, 0))
+        ours.apply([gradient], nets[0].trainable_variables)
+        theirs.apply([gradient], nets[1].trainable_variables)
+    np.testing.assert_allclose(*(net.get_weights()[0] for net in nets), rtol=1e-5, atol=1e-7)
+    found, truth = ([v.numpy() for v in each.variables] for each in (ours, theirs))
+    for a, b in zip(found, truth, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)

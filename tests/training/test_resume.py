@@ -68,8 +68,8 @@ def test_killed_at_random_moments(tmp_path, reference):
             # Most of its life the process imports TensorFlow: wait until it saves for the first time.
             while process.poll() is None and files(folder / "checkpoints") == before:
                 time.sleep(0.001)
-            time.sleep(rng.uniform(0, 0.5))
+            time.sleep(rng.uniform(0, 0.1))
             process.kill()
         kills += process.returncode == -signal.SIGKILL
-    assert kills >= 3
+    assert kills >= 2
     assert_equal(folder, reference)

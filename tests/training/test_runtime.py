@@ -31,7 +31,7 @@ def pretend(monkeypatch, capability: tuple[int, int]) -> None:
 def test_on_a_cpu(caplog):
     with caplog.at_level(logging.INFO):
         found = choose(settings(), batch_size=128, image_size=(32, 32))
-    assert (found.precision, found.xla, found.fused_norm, found.replicas) == ("float32", False, True, 1)
+    assert (found.precision, found.xla, found.cpu_ops, found.replicas) == ("float32", False, True, 1)
     assert found.facts()["onednn"] is onednn() is True
     [message] = caplog.messages
     assert message == "runtime: 1 × CPU, float32, no XLA, fused batch norm, oneDNN, 32 steps per call"
@@ -45,7 +45,7 @@ def test_without_onednn_it_warns(monkeypatch, caplog):
 
 def test_on_a_recent_gpu(ampere):
     found = choose(settings(), batch_size=128, image_size=(224, 224))
-    assert (found.device, found.precision, found.xla, found.fused_norm) == ("GPU", "mixed_bfloat16", True, False)
+    assert (found.device, found.precision, found.xla, found.cpu_ops) == ("GPU", "mixed_bfloat16", True, False)
 
 
 def test_on_an_old_gpu(monkeypatch):
@@ -61,7 +61,7 @@ def test_what_is_set_is_not_overruled(ampere):
 
 
 def test_xla_on_a_cpu_keeps_kerass_norm():
-    assert not choose(settings(xla=True), batch_size=1, image_size=(8, 8)).fused_norm
+    assert not choose(settings(xla=True), batch_size=1, image_size=(8, 8)).cpu_ops
 
 
 @pytest.mark.parametrize(

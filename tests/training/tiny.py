@@ -65,7 +65,7 @@ def runtime(**changes: Any) -> Runtime:
         "device": "CPU",
         "precision": "float32",
         "xla": False,
-        "fused_norm": False,
+        "cpu_ops": False,
         "steps_per_call": 4,
     }
     return Runtime(**choices | changes)
