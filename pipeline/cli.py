@@ -136,8 +136,9 @@ def doctor(as_json: _Json = False) -> None:
 
 def main() -> None:
     """Run the command line; a UserError is one sentence and exit code 2 (usage) or 1 (a failed job)."""
-    logging.getLogger("pipeline").setLevel(logging.INFO)
-    logging.getLogger("pipeline").addHandler(_Plain())
+    log, handler = logging.getLogger("pipeline"), _Plain()
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
     try:
         app()
     except UserError as error:
@@ -149,6 +150,8 @@ def main() -> None:
     except BrokenPipeError:  # `pipeline list | head`
         sys.stderr.close()
         sys.exit(0)
+    finally:
+        log.removeHandler(handler)
 
 
 def _start_tensorflow() -> None:

@@ -83,10 +83,11 @@ def test_a_persons_own_folder_from_images_to_tflite_and_back(run_cli, color_fold
     run, photos = tmp_path / "mine", color_folder
     settings = [
         f"data.source.path={photos}", "data.image_size=[16, 16]", "data.batch_size=8", "data.augment=[]",
-        "model=simple_cnn", "train.epochs=8", "export.variants=[float32, int8, uint8]",
+        "model={name: simple_cnn, padding: same}", "train.epochs=8", "export.variants=[float32, int8, uint8]",
     ]  # fmt: skip
     assert run_cli("data", "folder", *settings, "--show", tmp_path / "augmented.png")[0] == 0
-    assert Image.open(tmp_path / "augmented.png").width > 100
+    with Image.open(tmp_path / "augmented.png") as picture:
+        assert picture.width > 100
 
     code, _, err = run_cli("train", "folder", *settings, "--run", run)
     assert code == 0, err

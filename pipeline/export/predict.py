@@ -24,7 +24,7 @@ class Prediction:
     probabilities: tuple[float, ...]
 
 
-def predict(model: Path | str, images: Sequence[Path | str]) -> list[Prediction]:
+def predict(model: Run | Path | str, images: Sequence[Path | str]) -> list[Prediction]:
     """Answer each image with a run folder's Keras model, or with a .tflite file and what lies beside it.
 
     For segmentation a class's probability is its share of the pixels.
@@ -32,7 +32,8 @@ def predict(model: Path | str, images: Sequence[Path | str]) -> list[Prediction]
     Raises UserError for a model that is neither, a .tflite without labels.txt and preprocess.json, or an image that
     cannot be read.
     """
-    answer, preprocess, labels = _open_file(Path(model)) if Path(model).is_file() else _open_run(Path(model))
+    path = model.path if isinstance(model, Run) else Path(model)
+    answer, preprocess, labels = _open_file(path) if path.is_file() else _open_run(path)
     predictions = []
     for start in range(0, len(images), _BATCH):
         paths = [Path(image) for image in images[start : start + _BATCH]]

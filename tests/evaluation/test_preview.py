@@ -30,6 +30,6 @@ def test_counts_add_up_to_the_1797_digits():
 def test_picture_shows_augmented_images(preset: str, settings: list[str], width: int, tmp_path: Path):
     path = tmp_path / "grid.png"
     preview(Experiment.load(preset, settings), picture=path)
-    picture = Image.open(path)
-    assert picture.width == width
-    assert np.asarray(picture).std() > 20
+    with Image.open(path) as picture:
+        assert picture.width == width
+        assert np.asarray(picture).std() > 20
