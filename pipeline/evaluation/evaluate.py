@@ -97,8 +97,8 @@ def _fixed(experiment: Experiment) -> Experiment:
 def _source(run: Run, experiment: Experiment, split: str, is_own: bool) -> Source:
     data = experiment.data
     source = SOURCES.build(data.source.name, **data.source.options)
-    # The run's own train split is what training left of it; of other data it is all of it.
-    if "train" in source.splits and (split == "validation" or (split == "train" and is_own)):
+    # A run validates on a part of its train split, which is then no longer train; of other data train is all of it.
+    if "train" in source.splits and (is_own or split == "validation"):
         source = with_validation(source, data.validation, experiment.train.seed)
     if split not in source.splits:
         raise UserError(f"there is no split {split!r}; this source has {', '.join(source.splits)}.")
