@@ -71,7 +71,7 @@ def choose(train: Train, *, batch_size: int, image_size: tuple[int, int]) -> Run
 
     Make it before any tensor: a strategy over several hosts must come first in its process.
     """
-    strategy = _strategy(train.strategy)
+    strategy = choose_strategy(train.strategy)
     device = _device()
     if batch_size % strategy.num_replicas_in_sync:
         raise UserError(
@@ -131,7 +131,8 @@ def _precision(device: str) -> str:
     return "float32"
 
 
-def _strategy(name: str) -> tf.distribute.Strategy:
+def choose_strategy(name: str) -> tf.distribute.Strategy:
+    """Return the strategy of a name; `auto` looks for other workers, a TPU and several GPUs."""
     if name == "auto":
         name = _automatic()
     match name:
