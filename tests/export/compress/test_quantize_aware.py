@@ -120,7 +120,7 @@ def loop(folder: Path, model: keras.Model, *, xla: bool) -> Loop:
         lambda step: tf.constant(1e-2),
         batches(steps),
         Settings(epochs=1, ema=0.9),
-        Runtime(tf.distribute.get_strategy(), "CPU", "float32", xla, fused_norm=not xla, steps_per_call=4),
+        Runtime(tf.distribute.get_strategy(), "CPU", "float32", xla, cpu_ops=not xla, steps_per_call=4),
         Checkpoints(folder),
     )
 

@@ -60,7 +60,7 @@ def loop(model: keras.Model, folder, *, callbacks=(), epochs: int = 3, runtime=N
         return whole.skip(start)
 
     validation = tf.data.Dataset.from_tensor_slices({"image": x, "y": y, "weight": np.ones(64, "float32")})
-    choices = {"precision": "float32", "xla": False, "fused_norm": True, "steps_per_call": 4} | (runtime or {})
+    choices = {"precision": "float32", "xla": False, "cpu_ops": True, "steps_per_call": 4} | (runtime or {})
     optimizer = OPTIMIZERS.build("adamw", model, None, learning_rate=0.01, weight_decay=0.1)
     if choices["precision"] == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -126,7 +126,7 @@ def test_the_polynomial_by_hand():
     ("precision", "settings", "runtime"),
     [
         ("float32", {"ema": 0.9, "keep": "last"}, {}),
-        ("float32", {"accumulate": 2}, {"xla": True, "fused_norm": False}),
+        ("float32", {"accumulate": 2}, {"xla": True, "cpu_ops": False}),
         ("mixed_float16", {"ema": 0.5}, {"precision": "mixed_float16"}),
     ],
 )
