@@ -20,7 +20,7 @@ APPLICATIONS = {
         "NASNetMobile": 224,
         "ConvNeXtTiny": 64,
         "InceptionResNetV2": 75,
-        "VGG16": 64,
+        "ResNet50V2": 64,
     },
 }
 
