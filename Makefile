@@ -1,6 +1,7 @@
 # The main job in three words: make train eval export. Your own images: CONFIG=my.yaml RUN=runs/mine.
 CONFIG ?= digits
 RUN ?= runs/$(basename $(notdir $(CONFIG)))
+RECIPE ?= small
 SET ?=
 IMAGES ?=
 PYTHON ?= python3
@@ -10,7 +11,7 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: setup train eval export predict data test check bench notebooks clean help
+.PHONY: setup train eval export compress predict data test check bench notebooks clean help
 .NOTPARALLEL:
 
 setup: $(STAMP) ## install everything into .venv (the other targets do it when needed)
@@ -30,6 +31,9 @@ eval: $(STAMP) ## score RUN on its test split
 
 export: $(STAMP) ## write and measure RUN's .tflite files
 	@$(BIN)/pipeline export $(RUN)
+
+compress: $(STAMP) ## make RUN smaller and faster by RECIPE (small tiny qat zip repair) into RUN-RECIPE, scored and exported
+	@$(BIN)/pipeline compress $(RUN) $(SET) --recipe $(RECIPE) $(if $(FORCE),--force)
 
 predict: $(STAMP) ## say what is in IMAGES='a.jpg b.jpg' with RUN
 	@$(BIN)/pipeline predict $(RUN) $(IMAGES)

@@ -164,7 +164,7 @@ def ours(case: Case) -> Callable[[], Step]:
     import keras
     import tensorflow as tf
 
-    from pipeline.config import Train
+    from pipeline.sections import Train
     from pipeline.registry import MODELS, OPTIMIZERS, SCHEDULES, TASKS
     from pipeline.training.pointwise import faster_ops
     from pipeline.training.runtime import choose

@@ -14,6 +14,7 @@ from rich.table import Table
 from pipeline.config import Experiment, find_config
 from pipeline.errors import UserError
 from pipeline.quiet import quiet
+from pipeline.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,6 +76,46 @@ def export(run: _Run = Path("runs/digits"), overrides: _Overrides = None, as_jso
     result = export_run(run, overrides or ())
     _print(result.results if as_json else result.table(), as_json)
     _say(result.verdict)
+    _say(f"report: {result.report_path}")
+
+
+@app.command()
+def compress(
+    run: _Run = Path("runs/digits"),
+    overrides: _Overrides = None,
+    recipe: Annotated[str | None, typer.Option(help="A name (pipeline list compressions) or a YAML file.")] = None,
+    channels: Annotated[float | None, typer.Option(help="Take this part of the channels out, 0 to 1.")] = None,
+    sparsity: Annotated[float | None, typer.Option(help="Make this part of the weights zero, 0 to 1.")] = None,
+    clusters: Annotated[int | None, typer.Option(help="Let each kernel have this many distinct weights.")] = None,
+    qat: Annotated[bool, typer.Option("--qat", help="Train with the rounding of the int8 file.")] = False,
+    equalise: Annotated[bool, typer.Option("--equalise", help="Balance the ranges of neighbouring layers.")] = False,
+    distill: Annotated[bool, typer.Option("--distill", help="Learn from the answers of RUN.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; RUN-<recipe> if not given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Delete the run that is there and start over.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Make a smaller, faster run from a run, then evaluate, export and compare it."""
+    stages = {
+        "channels.ratio": channels,
+        "sparsity.target": sparsity,
+        "clusters.count": clusters,
+        "qat.bits": 8 if qat else None,
+        "equalise": "true" if equalise else None,
+        "distill.weight": 0.9 if distill else None,
+    }
+    flags = [f"compress.{key}={value}" for key, value in stages.items() if value is not None]
+    experiment = Run.open(run).experiment.compressed(run, recipe, [*flags, *(overrides or [])])
+    _start_tensorflow()
+    from pipeline.evaluation.evaluate import evaluate as evaluate_run
+    from pipeline.export.compress.comparison import describe, shorten
+    from pipeline.export.compress.run import compress_run
+    from pipeline.export.export import export_run
+
+    done = compress_run(experiment, out or f"{run}-{Path(recipe).stem if recipe else 'compressed'}", force=force)
+    evaluate_run(done)
+    result = export_run(done)
+    _print(result.compression if as_json else shorten(result.compression), as_json)
+    _say(describe(result.compression))
     _say(f"report: {result.report_path}")
 
 

@@ -3,134 +3,25 @@
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self, get_args
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_serializer,
-)
+from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import UserError
-from pipeline.registry import (
-    AUGMENTATIONS,
-    MODELS,
-    OPTIMIZERS,
-    RECIPES,
-    SCHEDULES,
-    SOURCES,
-    TASKS,
-    Fraction,
-    Registry,
-    suggest,
-)
+from pipeline.registry import MODELS, TASKS, suggest
+from pipeline.sections import Compress, Data, Export, OptionsError, Section, Train, component
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-
-class Component(_Closed):
-    """A registered name and its options, all of them, defaults included."""
-
-    name: str
-    options: dict[str, Any]
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {"name": self.name, **self.options}
-
-
-def _component(registry: Registry) -> Any:
-    """Make the field type that reads `resnet20` or `{name: resnet20, width: 32}` through a registry."""
-
-    def read(value: Any) -> Component:
-        if isinstance(value, Component):
-            return value
-        options = {"name": value} if isinstance(value, str) else value
-        if not isinstance(options, dict) or not isinstance(options.get("name"), str):
-            raise ValueError(f"give the name of a {registry.kind}, or a mapping with name: and its options")
-        name, options = options["name"], {key: v for key, v in options.items() if key != "name"}
-        if name not in registry.names():
-            raise ValueError(f"there is no {registry.kind} {name!r}; {registry.nearest(name)}")
-        model = registry.options(name)
-        try:
-            return Component(name=name, options=model(**options).model_dump(mode="json"))
-        except ValidationError as error:
-            raise _OptionsError(error, model) from None
-
-    return Annotated[Component, BeforeValidator(read)]
-
-
-class Data(_Closed):
-    """Which images, and how they become batches."""
-
-    source: _component(SOURCES)
-    image_size: tuple[PositiveInt, PositiveInt] = (32, 32)  # height, width
-    channels: Literal[1, 3] = 3
-    resize: Literal["stretch", "crop", "pad"] = "stretch"
-    batch_size: PositiveInt = 64
-    augment: list[_component(AUGMENTATIONS)] = []
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # cut from train where the source has no validation split
-    cache_mb: NonNegativeInt = 1024  # decoded images are kept in memory up to this size
-    max_corrupt: Fraction = 0.01  # more corrupt images than this share are an error
-
-
-class Train(_Closed):
-    """How the weights are found."""
-
-    epochs: PositiveInt = 30
-    optimizer: _component(OPTIMIZERS) = Field("adam", validate_default=True)
-    schedule: _component(SCHEDULES) = Field("cosine", validate_default=True)
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    xla: Literal["auto"] | bool = "auto"
-    strategy: Literal["auto", "single", "mirrored", "multi_worker", "tpu"] = "auto"
-    steps_per_call: Literal["auto"] | PositiveInt = "auto"
-    seed: NonNegativeInt = 0
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay per step of the averaged weights
-    accumulate: PositiveInt = 1  # batches per optimizer step
-    clip_norm: PositiveFloat | None = None
-    patience: PositiveInt | None = None  # epochs without a better validation score before stopping
-    keep: Literal["best", "last"] = "best"
-    checkpoint_minutes: PositiveFloat = 10.0  # also at the end of every epoch
-    tensorboard: bool = False
-
-
-class Export(_Closed):
-    """Which files are made, and what they must live up to."""
-
-    variants: list[str] = ["float32", "float16", "dynamic", "int8", "uint8", "int16x8"]
-    margin: NonNegativeFloat = 0.5  # percentage points that a file may lose against the Keras model
-    calibration_images: PositiveInt = 256
-
-    @field_validator("variants")
-    @classmethod
-    def _known(cls, variants: list[str]) -> list[str]:
-        for name in variants:
-            if name not in RECIPES.names():
-                raise ValueError(f"there is no variant {name!r}; {RECIPES.nearest(name)}")
-        if len(set(variants)) != len(variants) or not variants:
-            raise ValueError("name each variant once, and at least one")
-        return variants
-
-
-class Experiment(_Closed):
+class Experiment(Section):
     """One experiment. Two equal experiments on one machine give the same run."""
 
-    task: _component(TASKS) = Field("classification", validate_default=True)
+    task: component(TASKS) = Field("classification", validate_default=True)
     data: Data
-    model: _component(MODELS)
+    model: component(MODELS)
     train: Train = Field(default_factory=Train)
     export: Export = Field(default_factory=Export)
+    compress: Compress | None = None  # of a run that was made from another one
 
     @classmethod
     def load(cls, config: str | Path = "digits", overrides: Sequence[str] = ()) -> Self:
@@ -139,7 +30,7 @@ class Experiment(_Closed):
         Raises UserError that names the key, the value and what is allowed.
         """
         path = find_config(config)
-        return cls.parse(_apply(_read_yaml(path), overrides), str(path.name))
+        return cls.parse(_apply(_read_yaml(path, cls), overrides), str(path.name))
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str) -> Self:
@@ -153,6 +44,24 @@ class Experiment(_Closed):
         """Return the experiment with `key=value` overrides applied."""
         return self.parse(_apply(self.model_dump(mode="json"), overrides), "the experiment") if overrides else self
 
+    def compressed(self, base: str | Path, recipe: str | Path | None = None, overrides: Sequence[str] = ()) -> Self:
+        """Return the experiment of a run that is to be made from `base`, the run of this one.
+
+        Args:
+            recipe: the name of a shipped recipe or a YAML file with the keys of `compress`.
+            overrides: `key=value`, such as compress.channels.ratio=0.5; what the model was trained with stays.
+        """
+        stages = _read_recipe(recipe) if recipe else {}
+        values = self.model_dump(mode="json") | {"compress": {**stages, "base": str(base)}}
+        changed = self.parse(_apply(values, overrides), f"compressing {base}")
+        if (changed.task, changed.model, changed.data.channels) != (self.task, self.model, self.data.channels):
+            raise UserError("task, model and data.channels are those of the run that is compressed", usage=True)
+        four_bit, variants = changed.compress.qat and changed.compress.qat.bits == 4, changed.export.variants
+        if four_bit and "w4a8" not in variants:  # the file that such a training is for
+            export = changed.export.model_copy(update={"variants": [*variants, "w4a8"]})
+            changed = changed.model_copy(update={"export": export})
+        return changed
+
     def to_yaml(self) -> str:
         """Write every key, so that the text alone gives the same experiment again."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=100)
@@ -161,6 +70,26 @@ class Experiment(_Closed):
 def presets() -> dict[str, Path]:
     """Map the shipped experiments' names to their files."""
     return {path.stem: path for path in sorted(_preset_folder().glob("*.yaml"))}
+
+
+def recipes() -> dict[str, Path]:
+    """Map the shipped compression recipes' names to their files."""
+    return {path.stem: path for path in sorted((_preset_folder() / "compress").glob("*.yaml"))}
+
+
+def _read_recipe(recipe: str | Path) -> dict[str, Any]:
+    """Read the keys of `compress` from a shipped recipe, a YAML file, or a compressed run."""
+    known, path = recipes(), Path(recipe).expanduser()
+    if str(recipe) in known:
+        return _read_yaml(known[str(recipe)], Compress)
+    if path.is_file():
+        return _read_yaml(path, Compress)
+    if (path / "experiment.yaml").is_file():
+        stages = Experiment.load(path).compress
+        if stages:
+            return stages.model_dump(mode="json")
+        raise UserError(f"{path} is not a compressed run; give a recipe, or make it one", usage=True)
+    raise UserError(f"there is no recipe or YAML file {str(recipe)!r}; {suggest(str(recipe), known)}", usage=True)
 
 
 def find_config(config: str | Path) -> Path:
@@ -192,7 +121,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return mapping
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -201,7 +130,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         reason = getattr(error, "problem", None) or "it is not text in UTF-8"
         raise UserError(f"{path}{place} cannot be read as plain YAML: {reason}.", usage=True) from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} must hold the keys {', '.join(Experiment.model_fields)}.", usage=True)
+        raise UserError(f"{path} must hold the keys {', '.join(model.model_fields)}.", usage=True)
     return values
 
 
@@ -221,6 +150,8 @@ def _apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
 def _set(values: dict[str, Any], keys: list[str], value: Any, path: str) -> None:
     for position, key in enumerate(keys[:-1]):
         inner = values.setdefault(key, {})
+        if inner is None:  # a section that is left out
+            inner = values[key] = {}
         if isinstance(inner, str):  # the shorthand `model: resnet20` followed by model.width=32
             inner = values[key] = {"name": inner}
         if not isinstance(inner, dict):
@@ -230,14 +161,6 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, path: str) -> None
     if keys[-1] == "name" and values.get("name") != value:
         values.clear()  # the options were those of the other name
     values[keys[-1]] = value
-
-
-class _OptionsError(ValueError):
-    """Carry what is wrong with a component's options out of the field that reads it."""
-
-    def __init__(self, error: ValidationError, options: type[BaseModel]) -> None:
-        super().__init__(str(error))
-        self.error, self.options = error, options
 
 
 def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
@@ -251,7 +174,7 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -
         return f"{full} is missing and has no default; set it, here or as {full}=..."
     if first["type"] == "value_error":
         cause = first["ctx"]["error"]
-        if isinstance(cause, _OptionsError):
+        if isinstance(cause, OptionsError):
             return _explain(cause.error, cause.options, full)
         return f"{full}: {cause}"
     # A union complains once per branch: what is allowed is any of them.
@@ -261,6 +184,8 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -
 
 def _allowed(problem: dict[str, Any]) -> str:
     message = problem["msg"].removesuffix(", unable to parse string as a number").partition(", unable")[0]
+    if message.startswith("Input should be a valid dictionary"):
+        return "a mapping of keys"
     for start in ("Input should be ", "Value should be ", "Input should have "):
         message = message.removeprefix(start)
     return message[0].lower() + message[1:]
@@ -280,7 +205,9 @@ def _path(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
 def _section(path: Sequence[str], model: type[BaseModel]) -> type[BaseModel] | None:
     for part in path:
         field = model.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, _Closed)):
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()  # a section may also be None
+        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]
+        if not sections:
             return None
-        model = field.annotation
+        [model] = sections
     return model

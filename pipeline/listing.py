@@ -1,12 +1,13 @@
 """What an experiment can name, as tables."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pandas as pd
 
 from pipeline import registry
-from pipeline.config import presets
+from pipeline.config import presets, recipes
 from pipeline.errors import UserError
 from pipeline.registry import Registry, suggest
 
@@ -57,7 +58,7 @@ def count_models() -> pd.DataFrame:
 
 def _makers() -> dict[str, Callable[[], pd.DataFrame]]:
     makers = {kind: lambda table=table: _entries(table) for kind, table in _REGISTRIES.items()}
-    return {**makers, "presets": _presets}
+    return {**makers, "presets": lambda: _notes(presets()), "compressions": lambda: _notes(recipes())}
 
 
 def _entries(table: Registry) -> pd.DataFrame:
@@ -69,6 +70,6 @@ def _entries(table: Registry) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _presets() -> pd.DataFrame:
-    notes = {name: path.read_text(encoding="utf-8").partition("\n")[0] for name, path in presets().items()}
+def _notes(files: Mapping[str, Path]) -> pd.DataFrame:
+    notes = {name: path.read_text(encoding="utf-8").partition("\n")[0] for name, path in files.items()}
     return pd.DataFrame([{"name": name, "what": note.lstrip("# ")} for name, note in notes.items()])

@@ -12,6 +12,7 @@ RANKS = {
     "errors": 0,
     "quiet": 0,
     "registry": 0,
+    "sections": 0,
     "config": 0,
     "ops": 1,
     "runs": 1,
@@ -26,7 +27,7 @@ RANKS = {
     "__main__": 6,
 }
 # Rooms whose files may know each other: the ground floor, and a room's own.
-GROUND = {"errors", "registry", "config"}
+GROUND = {"errors", "registry", "sections", "config"}
 KERAS_ONLY = ("models", "tasks", "ops")
 
 

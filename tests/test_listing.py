@@ -11,6 +11,7 @@ def test_every_kind_is_listed_without_building_anything():
     tables = listing.tables()
     assert set(tables) == {
         "sources", "augmentations", "models", "tasks", "optimizers", "schedules", "recipes", "presets",
+        "compressions",
     }  # fmt: skip
     assert list(tables["models"]["name"]) == MODELS.names()
     assert "width=16" in tables["models"].set_index("name").loc["resnet20", "options"]

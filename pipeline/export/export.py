@@ -14,10 +14,11 @@ from pipeline.errors import UserError
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scoring import keras_predictor, load_model
 from pipeline.export.agreement import Agreement, compare_on
-from pipeline.export.convert import convert
+from pipeline.export.compress.comparison import compare_with_base
 from pipeline.export.inputs import Inputs, open_inputs, real_images
 from pipeline.export.latency import measure_all
 from pipeline.export.results import fastest, summary, tabulate
+from pipeline.export.variants import build_variants
 from pipeline.registry import RECIPES
 from pipeline.runs import Run, write_atomically
 
@@ -29,11 +30,15 @@ _FREE = ("source", "batch_size", "cache_mb", "max_corrupt")
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported: the run, the whole table (export/results.csv), and one sentence on speed and losses."""
+    """What was exported: the run, the whole table (export/results.csv), and one sentence on speed and losses.
+
+    Of a compressed run also the table that compares it with its base (export/compression.csv).
+    """
 
     run: Run
     results: pd.DataFrame
     verdict: str
+    compression: pd.DataFrame | None = None
 
     @property
     def report_path(self) -> Path:
@@ -62,9 +67,13 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     results = tabulate(agreement, inputs.task, paths, latency, experiment.export.margin)
     _write_golden(run.export_dir / "golden.npz", agreement)
     write_atomically(run.export_dir / "results.csv", results.to_csv(index=False))
+    compression = compare_with_base(experiment, inputs, agreement, paths) if experiment.compress else None
+    if compression is not None:
+        write_atomically(run.export_dir / "compression.csv", compression.to_csv(index=False))
     write_report(run)
     speed = fastest({variant: latency[path, 1] for variant, path in paths.items()})
-    return Export(run, results, f"{speed}; {_losses(results, experiment.export.margin)}")
+    verdict = f"{speed}; {_losses(results, experiment.export.margin)}"
+    return Export(run, results, verdict, compression)
 
 
 def _replaced(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
@@ -77,12 +86,11 @@ def _replaced(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
 
 
 def _write_files(run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs) -> dict[str, Path]:
-    log.info("converting %s to float32 .tflite", experiment.model.name)
-    float_file = convert(model, inputs.task.decode)
+    log.info("converting %s to .tflite", experiment.model.name)
     paths = {}
-    for variant in experiment.export.variants:
+    for variant, content in build_variants(model, experiment.export.variants, inputs.task.decode, inputs.calibration):
         paths[variant] = run.export_dir / f"{variant}.tflite"
-        write_atomically(paths[variant], RECIPES.build(variant, float_file, inputs.calibration))
+        write_atomically(paths[variant], content)
     for variant in set(RECIPES.names()) - set(paths):  # of an earlier export: results.csv will not know them
         (run.export_dir / f"{variant}.tflite").unlink(missing_ok=True)
     write_atomically(run.export_dir / "labels.txt", "".join(f"{name}\n" for name in inputs.task.classes))

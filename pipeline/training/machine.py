@@ -3,8 +3,8 @@
 import pandas as pd
 import tensorflow as tf
 
-from pipeline.config import Train
 from pipeline.runs import environment
+from pipeline.sections import Train
 from pipeline.training.runtime import choose
 
 

@@ -12,8 +12,8 @@ import keras
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
-from pipeline.config import Train
 from pipeline.errors import UserError
+from pipeline.sections import Train
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ import keras
 import pytest
 import tensorflow as tf
 
-from pipeline.config import Train
 from pipeline.errors import UserError
+from pipeline.sections import Train
 from pipeline.training import runtime as module
 from pipeline.training.runtime import choose, dtype_policy, onednn
 

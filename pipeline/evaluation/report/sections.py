@@ -62,7 +62,9 @@ def contents(run: Run) -> dict[str, Any]:
         "kinds": kinds,
         "evaluations": evaluations,
         "curves": _curves(run),
-        "export": _export(run),
+        "export": _files(run.export_dir / "results.csv"),
+        "base": experiment.compress.base if experiment.compress else None,
+        "compression": _files(run.export_dir / "compression.csv"),
         "experiment": experiment.to_yaml(),
         "environment": flat_table({key: value for key, value in facts.items() if key not in ("classes", "command")}),
         "commands": _commands(run, evaluations),
@@ -72,7 +74,12 @@ def contents(run: Run) -> dict[str, Any]:
 def _commands(run: Run, evaluations: list[Evaluated]) -> list[str]:
     path = shlex.quote(str(run.path))
     commands = [run.facts["command"]] if "command" in run.facts else []
-    commands += [f"pipeline train {path} --run {shlex.quote(f'{run.path}-again')}", f"pipeline eval {path}"]
+    again, compress = shlex.quote(f"{run.path}-again"), run.experiment.compress
+    if compress:
+        commands.append(f"pipeline compress {shlex.quote(compress.base)} --recipe {path} --out {again}")
+    else:
+        commands.append(f"pipeline train {path} --run {again}")
+    commands.append(f"pipeline eval {path}")
     return [*commands, f"pipeline export {path}"] if (run.export_dir / "results.csv").is_file() else commands
 
 
@@ -152,8 +159,8 @@ def _curves(run: Run) -> list[Picture]:
     ]
 
 
-def _export(run: Run) -> tuple[Table, Picture | None] | None:
-    results = _csv(run.export_dir / "results.csv")
+def _files(path: Path) -> tuple[Table, Picture | None] | None:
+    results = _csv(path)
     if results is None or results.empty:
         return None
     picture = None

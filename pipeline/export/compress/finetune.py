@@ -2,25 +2,23 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from pipeline.config import Experiment
-from pipeline.data.split import with_validation
 from pipeline.errors import UserError
 from pipeline.export.compress.constraints import constrained, enforce
 from pipeline.export.compress.distill import distill
 from pipeline.export.compress.graph import Graph
 from pipeline.export.compress.rebuild import rebuild
 from pipeline.export.compress.sparsity import KeepZeros, SparsitySchedule
-from pipeline.registry import SOURCES, TASKS
 from pipeline.runs import Run
-from pipeline.training import train as training
 from pipeline.training.loop import Loop
 from pipeline.training.runtime import choose
+from pipeline.training.setup import build_loop, open_source, prepare_splits
 
 _SLOWER = 0.1  # a trained model is near where it should be
 _CHANGES = 100  # of a growing sparsity, during a training
@@ -37,15 +35,23 @@ class Finetuning:
     def __init__(self, experiment: Experiment) -> None:
         """Open the source and decode its training and validation split; float32, whatever the experiment says."""
         self.experiment = _changed(experiment, precision="float32", tensorboard=False)
-        data, seed = experiment.data, experiment.train.seed
+        data = experiment.data
         self.runtime = choose(self.experiment.train, batch_size=data.batch_size, image_size=data.image_size)
-        source = with_validation(SOURCES.build(data.source.name, **data.source.options), data.validation, seed)
-        counts = training._label_counts(source)
-        self.task = TASKS.build(experiment.task.name, source.classes, counts, **experiment.task.options)
-        training._check_fields(experiment, source, self.task)
-        self.prepared = {
-            name: training._prepare(self.experiment, source, self.task, name) for name in ("train", "validation")
-        }
+        source, self.task = open_source(self.experiment)
+        self.prepared = prepare_splits(self.experiment, source, self.task)
+
+    def images(self, batches: int) -> Iterator[Any]:
+        """Return some batches of training images, without augmentation, for ranges and importances."""
+        settings, size = self.experiment.train, self.experiment.data.batch_size
+        chosen = self.prepared["train"].training(
+            batch_size=size,
+            augment=[],
+            seed=settings.seed,
+            start_step=0,
+            total_steps=batches,
+            encode=self.task.encode,
+        )
+        return (images for images, _ in chosen)
 
     def __call__(
         self,
@@ -78,8 +84,7 @@ class Finetuning:
         experiment = self._for(trained, epochs, learning_rate)
         with tempfile.TemporaryDirectory() as temporary:
             run = Run(folder or Path(temporary))
-            loop = training._loop(experiment, run, self.runtime, task, learner, self.prepared)
-            loop.settings = dataclasses.replace(loop.settings, callbacks=[*loop.settings.callbacks, *callbacks])
+            loop = build_loop(experiment, run, self.runtime, task, learner, self.prepared, callbacks)
             if _growing(trained):
                 _schedule_sparsity(loop)
             loop.run()

@@ -49,7 +49,7 @@ def quantize_aware(
         UserError: the model is quantised already, its graph cannot be read, or `per_layer` names no such layer.
     """
     graph = Graph.of(model)
-    if any(isinstance(layer, FakeQuantize) for layer in graph.layers):
+    if is_quantized(model):
         raise UserError(f"the model {model.name!r} is already quantised; give the float model")
     chosen = _checked(graph, per_layer or {})
     finer = Graph.of(decompose(graph, lambda layer: chosen.get(layer.name, weights)))
@@ -65,6 +65,16 @@ def quantize_aware(
     if islands:
         log.info("%d layers have no integer rule and stay float: %s", len(islands), ", ".join(islands))
     return aware
+
+
+def is_quantized(model: keras.Model) -> bool:
+    """Say whether a model is one that `quantize_aware` made."""
+    return any(isinstance(layer, FakeQuantize) for layer in model.layers)
+
+
+def kernel_bits(model: keras.Model) -> int:
+    """Return the fewest bits that a kernel of a quantisation-aware model has."""
+    return min((layer.bits for layer in model.layers if hasattr(layer, "rounded_kernel")), default=8)
 
 
 def calibrate(model: keras.Model, batches: Iterable[Any]) -> None:

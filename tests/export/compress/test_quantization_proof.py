@@ -13,6 +13,7 @@ from pipeline.export.convert import convert
 from pipeline.export.interpreter import LiteModel
 
 POINT = 0.01
+EPOCHS, RATE = 8, 3e-3  # of the training that repairs, and of its control
 
 
 def post_training(model: keras.Model) -> float:
@@ -28,7 +29,7 @@ def keras_accuracy(model: keras.Model) -> float:
 def aware(model: keras.Model, *, bits: int, epochs: int) -> keras.Model:
     rounded = quantize_aware(model, weights=bits)
     calibrate(rounded, [digits()[0][:512]])
-    return fit(rounded, epochs=epochs) if epochs else rounded
+    return fit(rounded, epochs=epochs, learning_rate=RATE) if epochs else rounded
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_equalisation_repairs_it_without_training(broken):
 
 
 def test_training_with_rounding_repairs_it_too_and_the_file_agrees(broken):
-    model = aware(broken, bits=8, epochs=4)
+    model = aware(broken, bits=8, epochs=EPOCHS)
     assert keras_accuracy(model) > keras_accuracy(broken) - POINT
     test = digits()[2]
     file = LiteModel(convert_quantized(model, keras.ops.softmax)).predict(test)
@@ -60,12 +61,12 @@ def test_training_with_rounding_repairs_it_too_and_the_file_agrees(broken):
 
 
 def test_the_same_training_in_float_does_not(broken):
-    control = fit(scaled_apart(trained()), epochs=4)
+    control = fit(scaled_apart(trained()), epochs=EPOCHS, learning_rate=RATE)
     assert post_training(control) < keras_accuracy(broken) - 10 * POINT
 
 
 def test_training_recovers_what_four_bits_lose():
-    before, after = (keras_accuracy(aware(trained(), bits=4, epochs=epochs)) for epochs in (0, 4))
+    before, after = (keras_accuracy(aware(trained(), bits=4, epochs=epochs)) for epochs in (0, EPOCHS))
     assert before < keras_accuracy(trained()) - POINT
     assert after > keras_accuracy(trained()) - POINT
 

@@ -1,0 +1,152 @@
+"""From a run to a smaller one: the stages of `compress` in the experiment, one after another, each as Python has it."""
+
+import csv
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+import keras
+
+from pipeline.config import Experiment
+from pipeline.errors import UserError
+from pipeline.evaluation.scoring import load_model
+from pipeline.export.compress.channels import prune_channels
+from pipeline.export.compress.clustering import ShareValues, cluster
+from pipeline.export.compress.constraints import strip_constraints
+from pipeline.export.compress.equalise import equalise
+from pipeline.export.compress.finetune import Finetuning
+from pipeline.export.compress.quantize_aware import calibrate, is_quantized, quantize_aware
+from pipeline.export.compress.sparsity import KeepZeros, sparsify
+from pipeline.runs import Run, write_atomically
+from pipeline.sections import Channels, Clusters, Compress, Qat, Sparsity, Tuned
+from pipeline.training.callbacks import write_history
+
+log = logging.getLogger(__name__)
+
+Stage = tuple[str, Callable[[keras.Model, Path], keras.Model]]
+
+_CALIBRATION_BATCHES = 8
+
+
+def compress_run(experiment: Experiment, path: Path | str, *, force: bool = False) -> Run:
+    """Make the run that an experiment with a `compress` section describes, from the run that is its base.
+
+    A stage that was finished is not repeated when an interrupted compression is started again, and a stage's training
+    goes on where it stopped. A finished run of the same experiment is returned untouched, unless `force`.
+
+    Raises UserError where a stage cannot be done to this model, the base is no finished run or is quantised already,
+    and on Ctrl-C, after which the compression can be continued.
+    """
+    base = Run.open(experiment.compress.base)
+    if base.path.resolve() == Path(path).resolve():
+        raise UserError(f"{path} is the run to compress; give another folder as --out", usage=True)
+    if Run(Path(path)).finished and not force:
+        log.info("%s is finished already; --force compresses it again", path)
+        return Run.create(path, experiment)
+    model = load_model(base)
+    if is_quantized(model):
+        origin = base.experiment.compress
+        hint = f", the run that it was made from: {origin.base}" if origin else ""
+        raise UserError(f"the model of {base.path} is quantised already; compress a float one{hint}")
+    run = Run.create(path, experiment, force=force)
+    digest = hashlib.sha256(base.model_path.read_bytes()).hexdigest()
+    run.note(classes=list(base.classes), base={"path": str(base.path), "model_sha256": digest})
+    folder = run.path / "stages"
+    compressed = _Compression(experiment, model).run(folder)
+    _join_histories(folder, run.history_path)
+    write_atomically(run.model_path, compressed.save)
+    shutil.rmtree(folder)
+    return run
+
+
+class _Compression:
+    """The stages of an experiment, and what they share: the model it began with and the data to train on."""
+
+    def __init__(self, experiment: Experiment, model: keras.Model) -> None:
+        self.experiment, self.original = experiment, model
+
+    def run(self, folder: Path) -> keras.Model:
+        """Go through the stages; each leaves its model in a folder of its own."""
+        model = self.original
+        for number, (name, stage) in enumerate(self._stages(self.experiment.compress), 1):
+            place = folder / f"{number:02}-{name}"
+            saved = place / "model.keras"
+            if saved.is_file():
+                model = keras.saving.load_model(saved, compile=False, safe_mode=True)
+                continue
+            log.info("compressing: %s", name.replace("_", " "))
+            model = stage(model, place)
+            write_atomically(saved, model.save)
+        for constraint in (KeepZeros, ShareValues):
+            model = strip_constraints(model, constraint)
+        return model
+
+    @cached_property
+    def tuning(self) -> Finetuning:
+        """Open the data once, and only if a stage needs it."""
+        return Finetuning(self.experiment)
+
+    def _stages(self, compress: Compress) -> Iterator[Stage]:
+        if compress.equalise:
+            yield "equalise", lambda model, _: equalise(model)
+        if channels := compress.channels:
+            for number in range(1, channels.rounds + 1):
+                yield (
+                    f"channels_{number}_of_{channels.rounds}",
+                    lambda model, place: self._train(_fewer_channels(model, channels), channels, place),
+                )
+        if sparsity := compress.sparsity:
+            yield "sparsity", lambda model, place: self._train(_sparser(model, sparsity), sparsity, place)
+        if clusters := compress.clusters:
+            yield "clusters", lambda model, place: self._train(_clustered(model, clusters), clusters, place)
+        if qat := compress.qat:
+            yield "qat", lambda model, place: self._train(self._quantized(model, qat), qat, place)
+
+    def _train(self, model: keras.Model, stage: Tuned, place: Path) -> keras.Model:
+        if not stage.epochs:
+            return model
+        distill = self.experiment.compress.distill
+        return self.tuning(
+            model,
+            epochs=stage.epochs,
+            learning_rate=stage.learning_rate,
+            teacher=self.original if distill else None,
+            distillation=distill.model_dump() if distill else None,
+            folder=place,
+        )
+
+    def _quantized(self, model: keras.Model, qat: Qat) -> keras.Model:
+        aware = quantize_aware(model, weights=qat.bits)
+        calibrate(aware, self.tuning.images(_CALIBRATION_BATCHES))
+        return aware
+
+
+def _fewer_channels(model: keras.Model, channels: Channels) -> keras.Model:
+    return prune_channels(
+        model,
+        1 - (1 - channels.ratio) ** (1 / channels.rounds),
+        importance=channels.importance,
+        scope=channels.scope,
+        multiple=channels.multiple,
+    )
+
+
+def _sparser(model: keras.Model, sparsity: Sparsity) -> keras.Model:
+    # It grows while the stage trains; without training there is no time to grow.
+    return sparsify(model, sparsity.target, pattern=sparsity.pattern, initial=0.0 if sparsity.epochs else None)
+
+
+def _clustered(model: keras.Model, clusters: Clusters) -> keras.Model:
+    return cluster(model, clusters.count)
+
+
+def _join_histories(folder: Path, path: Path) -> None:
+    """Write one history of all stages, whose epochs go on counting."""
+    rows: list[dict[str, str]] = []
+    for history in sorted(folder.glob("*/history.csv")):
+        with history.open(encoding="utf-8", newline="") as file:
+            rows += [{**row, "stage": history.parent.name.partition("-")[2]} for row in csv.DictReader(file)]
+    write_history(path, [{**row, "epoch": number} for number, row in enumerate(rows, 1)])

@@ -1,0 +1,36 @@
+"""A model's files, one for each variant: by a recipe from its float file, or with the ranges it was trained with."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from pipeline.export.compress.quantize_aware import is_quantized, kernel_bits, strip_quantization
+from pipeline.export.compress.quantized_file import convert_quantized
+from pipeline.export.convert import convert
+from pipeline.registry import RECIPES
+
+# The variants that a quantisation-aware model of so many bits gives by itself, and their inputs.
+_TRAINED = {8: {"int8": "int8", "uint8": "uint8"}, 4: {"w4a8": "int8"}}
+
+
+def build_variants(
+    model: keras.Model, names: Sequence[str], decode: Callable[[Any], Any], calibration: np.ndarray
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the content of each file.
+
+    The other variants of a quantisation-aware model begin with its rounded kernels in a float file.
+
+    Args:
+        names: of the variants, from the registry of recipes.
+        decode: from the model's outputs to probabilities, part of the file.
+        calibration: images (N, H, W, C) in 0..255.
+    """
+    trained = _TRAINED[kernel_bits(model)] if is_quantized(model) else {}
+    float_file = convert(strip_quantization(model) if trained else model, decode)
+    for name in names:
+        if name in trained:
+            yield name, convert_quantized(model, decode, ports=trained[name])
+        else:
+            yield name, RECIPES.build(name, float_file, calibration)

@@ -1,0 +1,181 @@
+"""The sections of an experiment: every key, its type, its default, and what is allowed."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from pipeline.registry import AUGMENTATIONS, OPTIMIZERS, RECIPES, SCHEDULES, SOURCES, Fraction, Registry
+
+
+class Section(BaseModel):
+    """A table of keys: typed, closed and frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Component(Section):
+    """A registered name and its options, all of them, defaults included."""
+
+    name: str
+    options: dict[str, Any]
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"name": self.name, **self.options}
+
+
+def component(registry: Registry) -> Any:
+    """Make the field type that reads `resnet20` or `{name: resnet20, width: 32}` through a registry."""
+
+    def read(value: Any) -> Component:
+        if isinstance(value, Component):
+            return value
+        options = {"name": value} if isinstance(value, str) else value
+        if not isinstance(options, dict) or not isinstance(options.get("name"), str):
+            raise ValueError(f"give the name of a {registry.kind}, or a mapping with name: and its options")
+        name, options = options["name"], {key: v for key, v in options.items() if key != "name"}
+        if name not in registry.names():
+            raise ValueError(f"there is no {registry.kind} {name!r}; {registry.nearest(name)}")
+        model = registry.options(name)
+        try:
+            return Component(name=name, options=model(**options).model_dump(mode="json"))
+        except ValidationError as error:
+            raise OptionsError(error, model) from None
+
+    return Annotated[Component, BeforeValidator(read)]
+
+
+class Data(Section):
+    """Which images, and how they become batches."""
+
+    source: component(SOURCES)
+    image_size: tuple[PositiveInt, PositiveInt] = (32, 32)  # height, width
+    channels: Literal[1, 3] = 3
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    batch_size: PositiveInt = 64
+    augment: list[component(AUGMENTATIONS)] = []
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # cut from train where the source has no validation split
+    cache_mb: NonNegativeInt = 1024  # decoded images are kept in memory up to this size
+    max_corrupt: Fraction = 0.01  # more corrupt images than this share are an error
+
+
+class Train(Section):
+    """How the weights are found."""
+
+    epochs: PositiveInt = 30
+    optimizer: component(OPTIMIZERS) = Field("adam", validate_default=True)
+    schedule: component(SCHEDULES) = Field("cosine", validate_default=True)
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    xla: Literal["auto"] | bool = "auto"
+    strategy: Literal["auto", "single", "mirrored", "multi_worker", "tpu"] = "auto"
+    steps_per_call: Literal["auto"] | PositiveInt = "auto"
+    seed: NonNegativeInt = 0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay per step of the averaged weights
+    accumulate: PositiveInt = 1  # batches per optimizer step
+    clip_norm: PositiveFloat | None = None
+    patience: PositiveInt | None = None  # epochs without a better validation score before stopping
+    keep: Literal["best", "last"] = "best"
+    checkpoint_minutes: PositiveFloat = 10.0  # also at the end of every epoch
+    tensorboard: bool = False
+
+
+class Export(Section):
+    """Which files are made, and what they must live up to."""
+
+    variants: list[str] = ["float32", "float16", "dynamic", "int8", "uint8", "int16x8"]
+    margin: NonNegativeFloat = 0.5  # percentage points that a file may lose against the Keras model
+    calibration_images: PositiveInt = 256
+
+    @field_validator("variants")
+    @classmethod
+    def _known(cls, variants: list[str]) -> list[str]:
+        for name in variants:
+            if name not in RECIPES.names():
+                raise ValueError(f"there is no variant {name!r}; {RECIPES.nearest(name)}")
+        if len(set(variants)) != len(variants) or not variants:
+            raise ValueError("name each variant once, and at least one")
+        return variants
+
+
+class Tuned(Section):
+    """A stage of compression after which the model is trained again, which may be 0 epochs."""
+
+    epochs: NonNegativeInt = 10
+    learning_rate: PositiveFloat | None = None  # its peak; none: a tenth of the training's
+
+
+class Channels(Tuned):
+    """Take whole channels out: smaller and faster."""
+
+    ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of the channels of every layer, or of all
+    importance: Literal["l1", "l2", "geometric_median", "batch_norm"] = "l1"
+    scope: Literal["layer", "global"] = "layer"
+    multiple: PositiveInt = 8
+    rounds: PositiveInt = 1  # each removes the same part of what is left, and trains
+
+
+class Sparsity(Tuned):
+    """Make single weights zero: zips smaller."""
+
+    target: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    pattern: str = "unstructured"
+
+
+class Clusters(Tuned):
+    """Let weights share values: zips smaller."""
+
+    count: Annotated[PositiveInt, Field(le=256)] = 16  # of each kernel
+
+
+class Qat(Tuned):
+    """Train with the rounding of the integer file."""
+
+    bits: Literal[4, 8] = 8
+
+
+class Distill(Section):
+    """Learn from the answers of the run that is compressed, in every stage that trains."""
+
+    temperature: PositiveFloat = 4.0
+    weight: Fraction = 0.9  # of the teacher's part of the loss
+
+
+class Compress(Section):
+    """How a run was made from another one, `base`; the stages come in this order."""
+
+    base: str | None = None
+    equalise: bool = False
+    channels: Channels | None = None
+    sparsity: Sparsity | None = None
+    clusters: Clusters | None = None
+    qat: Qat | None = None
+    distill: Distill | None = None
+
+    @model_validator(mode="after")
+    def _some_stage(self) -> Self:
+        if not (self.equalise or self.channels or self.sparsity or self.clusters or self.qat):
+            raise ValueError("set at least one of equalise, channels, sparsity, clusters, qat")
+        if self.sparsity and self.clusters:
+            raise ValueError("sparsity and clusters cannot both hold the same kernels; choose one")
+        return self
+
+
+class OptionsError(ValueError):
+    """Carry what is wrong with a component's options out of the field that reads it."""
+
+    def __init__(self, error: ValidationError, options: type[BaseModel]) -> None:
+        super().__init__(str(error))
+        self.error, self.options = error, options

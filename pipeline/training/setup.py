@@ -1,0 +1,138 @@
+"""What training needs of an experiment: its task, its decoded splits, and the loop over them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from pipeline.config import Experiment
+from pipeline.data.input import Prepared, prepare
+from pipeline.data.preprocess import Preprocess
+from pipeline.data.source import Source
+from pipeline.data.split import with_validation
+from pipeline.errors import UserError
+from pipeline.registry import OPTIMIZERS, SCHEDULES, SOURCES, TASKS
+from pipeline.runs import Run
+from pipeline.tasks.base import Task
+from pipeline.training.callbacks import standard_callbacks
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.loop import Batches, Loop, Settings
+from pipeline.training.runtime import Runtime
+
+
+def open_source(experiment: Experiment) -> tuple[Source, Task]:
+    """Open an experiment's source, with a validation split, and its task; no image is decoded.
+
+    Raises UserError when the source lacks what the task needs.
+    """
+    data = experiment.data
+    source = SOURCES.build(data.source.name, **data.source.options)
+    source = with_validation(source, data.validation, experiment.train.seed)
+    task = TASKS.build(experiment.task.name, source.classes, _label_counts(source), **experiment.task.options)
+    _check_fields(experiment, source, task)
+    return source, task
+
+
+def prepare_splits(experiment: Experiment, source: Source, task: Task) -> dict[str, Prepared]:
+    """Decode the training and the validation split."""
+    data = experiment.data
+    return {
+        name: prepare(
+            source.splits[name],
+            Preprocess(data.image_size, data.channels, data.resize),
+            fields=task.fields,
+            classes=len(source.classes),
+            cache_bytes=data.cache_mb * 2**20,
+            max_corrupt=data.max_corrupt,
+            name=name,
+        )
+        for name in ("train", "validation")
+    }
+
+
+def build_loop(
+    experiment: Experiment,
+    run: Run,
+    runtime: Runtime,
+    task: Task,
+    model: keras.Model,
+    prepared: dict[str, Prepared],
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Loop:
+    """Join a model and its decoded splits into the loop that trains it; history and checkpoints go into `run`.
+
+    `callbacks` come after the usual ones.
+    """
+    settings = experiment.train
+    batches = _batches(experiment, task, prepared)
+    rate = settings.optimizer.options["learning_rate"]
+    steps = settings.epochs * batches.steps_per_epoch
+    with runtime.strategy.scope():
+        optimizer = OPTIMIZERS.build(settings.optimizer.name, model, settings.clip_norm, **settings.optimizer.options)
+        if runtime.precision == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            optimizer.build(model.trainable_variables)
+    return Loop(
+        model,
+        task,
+        optimizer,
+        SCHEDULES.build(settings.schedule.name, rate, steps, **settings.schedule.options),
+        batches,
+        Settings(
+            epochs=settings.epochs,
+            seed=settings.seed,
+            accumulate=settings.accumulate,
+            ema=settings.ema,
+            patience=settings.patience,
+            keep=settings.keep,
+            checkpoint_minutes=settings.checkpoint_minutes,
+            history=run.history_path,
+            callbacks=[*standard_callbacks(run.path / "tensorboard" if settings.tensorboard else None), *callbacks],
+        ),
+        runtime,
+        Checkpoints(run.checkpoints, writes=runtime.chief),
+    )
+
+
+def _batches(experiment: Experiment, task: Task, prepared: dict[str, Prepared]) -> Batches:
+    data, settings = experiment.data, experiment.train
+    # One batch holds all images of an optimizer step; the step cuts it into `accumulate` parts.
+    size = data.batch_size * settings.accumulate
+    training, validation = prepared["train"], prepared["validation"]
+    steps_per_epoch = training.steps_per_epoch(size)
+    augment = [(component.name, component.options) for component in data.augment]
+    return Batches(
+        training=lambda step: training.training(
+            batch_size=size,
+            augment=augment,
+            seed=settings.seed,
+            start_step=step,
+            total_steps=settings.epochs * steps_per_epoch,
+            encode=task.encode,
+        ),
+        validation=validation.evaluation(data.batch_size, task.encode).map(_without_id),
+        size=size,
+        steps_per_epoch=steps_per_epoch,
+        validation_steps=-(-validation.count // data.batch_size),
+    )
+
+
+def _without_id(batch: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what no accelerator can hold: text."""
+    return {name: batch[name] for name in ("image", "y", "weight")}
+
+
+def _check_fields(experiment: Experiment, source: Source, task: Task) -> None:
+    missing = [field for field in task.fields if field not in source.fields]
+    if missing:
+        raise UserError(
+            f"the task {experiment.task.name} needs {' and '.join(missing)}, but the source "
+            f"{experiment.data.source.name} gives only {', '.join(sorted(source.fields))}; "
+            "choose another data.source or another task"
+        )
+
+
+def _label_counts(source: Source) -> list[int] | None:
+    labels = source.splits["train"].labels
+    return None if labels is None else np.bincount(labels, minlength=len(source.classes)).tolist()
