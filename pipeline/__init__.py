@@ -1,7 +1,7 @@
 """From labelled images to a vision model that is proven to work on a phone.
 
-The public Python API: `Experiment`, `train`, `evaluate`, `export`, `predict`. Nothing here imports TensorFlow
-until it is used.
+The public Python API: `Experiment`, `train`, `evaluate`, `export`, `compress`, `predict`. Nothing here imports
+TensorFlow until it is used.
 """
 
 import importlib
@@ -20,6 +20,7 @@ _API = {
     "UserError": "pipeline.errors",
     "train": "pipeline.training.train",
     "evaluate": "pipeline.evaluation.evaluate",
+    "compress": "pipeline.export.compress.compress",
     "predict": "pipeline.export.predict",
 }
 

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.budget import Budget
 from pipeline.config import Experiment, find_config
 from pipeline.errors import UserError
 from pipeline.quiet import quiet
@@ -90,6 +91,7 @@ def compress(
     qat: Annotated[bool, typer.Option("--qat", help="Train with the rounding of the int8 file.")] = False,
     equalise: Annotated[bool, typer.Option("--equalise", help="Balance the ranges of neighbouring layers.")] = False,
     distill: Annotated[bool, typer.Option("--distill", help="Learn from the answers of RUN.")] = False,
+    budget: Annotated[str | None, typer.Option(help='As in "size<60kB, latency<0.4ms, drop<0.5pp".')] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write it; RUN-<recipe> if not given.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Delete the run that is there and start over.")] = False,
     as_json: _Json = False,
@@ -104,16 +106,16 @@ def compress(
         "distill.weight": 0.9 if distill else None,
     }
     flags = [f"compress.{key}={value}" for key, value in stages.items() if value is not None]
-    experiment = Run.open(run).experiment.compressed(run, recipe, [*flags, *(overrides or [])])
+    changes, limits = [*flags, *(overrides or [])], Budget.parse(budget) if budget else None
+    base = Run.open(run)
+    out = out or Path(f"{run}-{Path(recipe).stem if recipe else 'budget' if budget else 'compressed'}")
+    # Wrong requests end here, before TensorFlow starts.
+    base.experiment.compressed(run, recipe or ("small" if budget else None), changes)
     _start_tensorflow()
-    from pipeline.evaluation.evaluate import evaluate as evaluate_run
     from pipeline.export.compress.comparison import describe, shorten
-    from pipeline.export.compress.run import compress_run
-    from pipeline.export.export import export_run
+    from pipeline.export.compress.compress import compress as compress_into
 
-    done = compress_run(experiment, out or f"{run}-{Path(recipe).stem if recipe else 'compressed'}", force=force)
-    evaluate_run(done)
-    result = export_run(done)
+    result = compress_into(base, out, recipe=recipe, overrides=changes, budget=limits, force=force)
     _print(result.compression if as_json else shorten(result.compression), as_json)
     _say(describe(result.compression))
     _say(f"report: {result.report_path}")

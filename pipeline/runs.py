@@ -117,6 +117,10 @@ class Run:
     def export_dir(self) -> Path:
         return self.path / "export"
 
+    @property
+    def search_dir(self) -> Path:
+        return self.path / "search"
+
     def evaluation_dir(self, split: str) -> Path:
         return self.path / "evaluation" / split
 

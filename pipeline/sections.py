@@ -144,6 +144,7 @@ class Qat(Tuned):
     """Train with the rounding of the integer file."""
 
     bits: Literal[4, 8] = 8
+    wide_ends: bool = False  # 8 bits for the first and the last kernel
 
 
 class Distill(Section):

@@ -103,6 +103,39 @@ def test_wrong_files_are_named(text: str, message: str, tmp_path: Path):
     assert "mine.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("compress.channel.ratio=0.6", r"compress\.channel is not a key; did you mean 'channels'"),
+        ("compress.channels.ratio=1.2", r"compress\.channels\.ratio cannot be 1\.2: it should be less than 1"),
+        ("compress.channels.ration=0.5", r"compress\.channels\.ration is not a key; did you mean 'ratio'"),
+        ("compress.qat.bits=5", r"compress\.qat\.bits cannot be 5: it should be 4 or 8"),
+        ("compress.sparsity=0.5", r"compress\.sparsity cannot be 0\.5: it should be a mapping of keys"),
+        ("model.name=lenet5", r"task, model and data\.channels are those of the run"),
+        ("compress={base: runs/a}", r"set at least one of equalise, channels, sparsity, clusters, qat"),
+        ("compress={base: a, sparsity: {}, clusters: {}}", r"cannot both hold the same kernels"),
+    ],
+)
+def test_wrong_compressions_are_named(override: str, message: str):
+    with pytest.raises(UserError, match=message) as caught:
+        Experiment.load("digits").compressed("runs/digits", "small", [override])
+    assert caught.value.usage
+
+
+def test_recipes_are_shipped_or_given(tmp_path: Path):
+    experiment = Experiment.load("digits")
+    assert experiment.compressed("runs/digits", "small").compress.qat.bits == 8
+    assert "w4a8" in experiment.compressed("runs/digits", "tiny").export.variants
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("equalise: true\n")
+    assert experiment.compressed("runs/digits", mine).compress.equalise
+    with pytest.raises(UserError, match="did you mean 'small'"):
+        experiment.compressed("runs/digits", "smal")
+    (tmp_path / "experiment.yaml").write_text(experiment.to_yaml())
+    with pytest.raises(UserError, match="is not a compressed run"):
+        experiment.compressed("runs/digits", tmp_path)
+
+
 def test_missing_config_names_the_nearest_preset():
     with pytest.raises(UserError, match="did you mean 'digits'"):
         Experiment.load("digitz")

@@ -12,6 +12,7 @@ RANKS = {
     "errors": 0,
     "quiet": 0,
     "registry": 0,
+    "budget": 0,
     "sections": 0,
     "config": 0,
     "ops": 1,
@@ -27,7 +28,7 @@ RANKS = {
     "__main__": 6,
 }
 # Rooms whose files may know each other: the ground floor, and a room's own.
-GROUND = {"errors", "registry", "sections", "config"}
+GROUND = {"errors", "registry", "budget", "sections", "config"}
 KERAS_ONLY = ("models", "tasks", "ops")
 
 

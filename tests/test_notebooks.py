@@ -8,9 +8,11 @@ from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
+RUNS = {"01_quickstart": ["quickstart"], "02_compress": ["digits-budget", "digits-small"]}
+
 
 def test_notebooks_are_found():
-    assert [path.name for path in NOTEBOOKS] == ["01_quickstart.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["01_quickstart.ipynb", "02_compress.ipynb"]
 
 
 @pytest.mark.slow
@@ -18,10 +20,11 @@ def test_notebooks_are_found():
 def test_notebook_runs(path: Path, tmp_path: Path):
     notebook = nbformat.read(path, as_version=4)
     (tmp_path / "runs").mkdir()
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+    NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output["output_type"] == "error"]
-    assert (tmp_path / "runs" / "quickstart" / "report.html").is_file()
+    runs = [path.parent.name for path in (tmp_path / "runs").glob("*/report.html")]
+    assert sorted(runs) == RUNS[path.stem]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -57,6 +57,34 @@ def variants(results: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
         return to_png(drawn)
 
 
+def front(points: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
+    """Draw the files of a search: score against size, and against latency.
+
+    Those that no other beats in all three are filled, the chosen one has a ring, and the original's are squares.
+    """
+    with drawing(theme):
+        drawn = figure(9.0, 4.0)
+        panels = drawn.subplots(1, 2, sharey=True)
+        original = points["variant"].str.startswith("base ")
+        for axes, column, label in zip(panels, ("bytes", "latency_ms_p50"), ("KiB", "ms, median"), strict=True):
+            cost = points[column] / (1024 if column == "bytes" else 1)
+            for kind, marker, color in ((~original, "o", theme.first), (original, "s", theme.second)):
+                filled = kind & points["on_front"]
+                for chosen, face in ((filled, color), (kind & ~filled, "none")):
+                    axes.scatter(cost[chosen], 100 * points["score"][chosen], 42, face, marker, edgecolors=color)
+            best = points["chosen"]
+            axes.scatter(cost[best], 100 * points["score"][best], 190, "none", edgecolors=theme.ink, linewidths=1.5)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
+            axes.set_xlabel(label)
+            grid(axes)
+        panels[0].set_title("file size")
+        panels[1].set_title("latency on one thread")
+        panels[0].set_ylabel("score on validation images, %")
+        return to_png(drawn)
+
+
 def _bars(axes: Axes, rows: np.ndarray, values: pd.Series, unit: str, title: str, theme: Theme) -> None:
     bars = axes.barh(rows, values.fillna(0), height=0.55, color=theme.first)
     texts = [

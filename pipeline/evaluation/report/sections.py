@@ -65,6 +65,7 @@ def contents(run: Run) -> dict[str, Any]:
         "export": _files(run.export_dir / "results.csv"),
         "base": experiment.compress.base if experiment.compress else None,
         "compression": _files(run.export_dir / "compression.csv"),
+        "search": _search(run),
         "experiment": experiment.to_yaml(),
         "environment": flat_table({key: value for key, value in facts.items() if key not in ("classes", "command")}),
         "commands": _commands(run, evaluations),
@@ -168,6 +169,17 @@ def _files(path: Path) -> tuple[Table, Picture | None] | None:
         words = "Score, file size and latency of each exported file, as in the table."
         picture = Picture.of(lambda theme: figures.variants(results, theme), words)
     return to_table(results), picture
+
+
+def _search(run: Run) -> tuple[str, Picture, Table] | None:
+    points = _csv(run.search_dir / "points.csv")
+    if points is None:
+        return None
+    for flag in ("within", "on_front", "chosen"):
+        points[flag] = points[flag] == "True"
+    words = "Score against size and latency of every file that the search measured, as in the table."
+    reason = (run.search_dir / "reason.txt").read_text(encoding="utf-8")
+    return reason, Picture.of(lambda theme: figures.front(points, theme), words), to_table(points)
 
 
 def _json(path: Path) -> Any:

@@ -23,6 +23,8 @@ from pipeline.export.compress.rebuild import rebuild
 
 log = logging.getLogger(__name__)
 
+_WITH_KERNELS = (keras.layers.SeparableConv2D, *QUANTIZED)
+
 
 def quantize_aware(
     model: keras.Model,
@@ -64,6 +66,20 @@ def quantize_aware(
     islands = float_islands(aware)
     if islands:
         log.info("%d layers have no integer rule and stay float: %s", len(islands), ", ".join(islands))
+    return aware
+
+
+def calibrated(model: keras.Model, bits: int, batches: Iterable[Any], *, wide_ends: bool = False) -> keras.Model:
+    """Return a quantisation-aware model whose ranges are those of some batches of images.
+
+    With `wide_ends` the first and the last kernel, which matter most, keep 8 bits (arXiv 1606.06160).
+    """
+    per_layer = {}
+    if wide_ends:
+        kernels = [layer.name for layer in Graph.of(model).layers if type(layer) in _WITH_KERNELS]
+        per_layer = dict.fromkeys((kernels[0], kernels[-1]), 8)
+    aware = quantize_aware(model, weights=bits, per_layer=per_layer)
+    calibrate(aware, batches)
     return aware
 
 
@@ -124,7 +140,7 @@ def strip_quantization(model: keras.Model) -> keras.Model:
 
 
 def _checked(graph: Graph, per_layer: Mapping[str, int | None]) -> Mapping[str, int | None]:
-    known = [layer.name for layer in graph.layers if type(layer) in (keras.layers.SeparableConv2D, *QUANTIZED)]
+    known = [layer.name for layer in graph.layers if type(layer) in _WITH_KERNELS]
     for name, bits in per_layer.items():
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)

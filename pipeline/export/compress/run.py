@@ -18,7 +18,8 @@ from pipeline.export.compress.clustering import ShareValues, cluster
 from pipeline.export.compress.constraints import strip_constraints
 from pipeline.export.compress.equalise import equalise
 from pipeline.export.compress.finetune import Finetuning
-from pipeline.export.compress.quantize_aware import calibrate, is_quantized, quantize_aware
+from pipeline.export.compress.quantize_aware import calibrated, is_quantized
+from pipeline.export.compress.resolution import at_resolution, enlarging
 from pipeline.export.compress.sparsity import KeepZeros, sparsify
 from pipeline.runs import Run, write_atomically
 from pipeline.sections import Channels, Clusters, Compress, Qat, Sparsity, Tuned
@@ -66,11 +67,14 @@ class _Compression:
     """The stages of an experiment, and what they share: the model it began with and the data to train on."""
 
     def __init__(self, experiment: Experiment, model: keras.Model) -> None:
-        self.experiment, self.original = experiment, model
+        self.experiment, self.start, self.teacher = experiment, model, model
+        size = experiment.data.image_size
+        if size != model.inputs[0].shape[1:3]:
+            self.start, self.teacher = at_resolution(model, size), enlarging(model, size)
 
     def run(self, folder: Path) -> keras.Model:
         """Go through the stages; each leaves its model in a folder of its own."""
-        model = self.original
+        model = self.start
         for number, (name, stage) in enumerate(self._stages(self.experiment.compress), 1):
             place = folder / f"{number:02}-{name}"
             saved = place / "model.keras"
@@ -113,15 +117,14 @@ class _Compression:
             model,
             epochs=stage.epochs,
             learning_rate=stage.learning_rate,
-            teacher=self.original if distill else None,
+            teacher=self.teacher if distill else None,
             distillation=distill.model_dump() if distill else None,
             folder=place,
         )
 
     def _quantized(self, model: keras.Model, qat: Qat) -> keras.Model:
-        aware = quantize_aware(model, weights=qat.bits)
-        calibrate(aware, self.tuning.images(_CALIBRATION_BATCHES))
-        return aware
+        images = self.tuning.images(_CALIBRATION_BATCHES)
+        return calibrated(model, qat.bits, images, wide_ends=qat.wide_ends)
 
 
 def _fewer_channels(model: keras.Model, channels: Channels) -> keras.Model:

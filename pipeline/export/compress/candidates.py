@@ -1,0 +1,100 @@
+"""What a search can choose from, and what each choice weighs on the real runtime, which needs no training to know."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import UserError
+from pipeline.export.compress.channels import Pruner
+from pipeline.export.compress.quantize_aware import calibrated
+from pipeline.export.compress.resolution import at_resolution
+from pipeline.export.latency import measure_all
+from pipeline.export.variants import build_variants
+
+log = logging.getLogger(__name__)
+
+RATIOS = (0.0, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)  # of the channels, taken out
+SHRINKS = (1.0, 0.75)  # of height and width
+_SMALLEST_IMAGE = 24  # below that nothing is taken from the images
+_ALIGN = 8  # image sizes stay multiples of this
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What is left of a network: the part of the channels taken out, and the image size it sees."""
+
+    ratio: float
+    image_size: tuple[int, int]
+
+    def __str__(self) -> str:
+        """Name it as the table does."""
+        return f"{1 - self.ratio:.0%} of the channels at {self.image_size[0]}×{self.image_size[1]}"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How a file computes: its variant, the bits that kernels are trained for, and whether both ends have 8."""
+
+    variant: str
+    bits: int | None
+    wide_ends: bool = False
+
+    def __str__(self) -> str:
+        """Name it as the table does."""
+        return f"{self.variant}, ends 8 bits" if self.wide_ends else self.variant
+
+
+NUMBERS = (Numbers("float16", None), Numbers("int8", 8), Numbers("w4a8", 4), Numbers("w4a8", 4, wide_ends=True))
+
+
+def propose(model: keras.Model) -> dict[Structure, keras.Model]:
+    """Return the structures of a model, with its weights, untrained after the cut; the model itself is the first."""
+    full = tuple(model.inputs[0].shape[1:3])
+    pruner = Pruner(model)
+    found: dict[Structure, keras.Model] = {}
+    for ratio in RATIOS:
+        try:
+            pruned = pruner.prune(ratio) if ratio else model
+        except UserError:  # it would empty a layer
+            break
+        for size in dict.fromkeys(_shrunk(full, part) for part in SHRINKS):
+            try:
+                found[Structure(ratio, size)] = pruned if size == full else at_resolution(pruned, size)
+            except UserError as error:
+                if not ratio:
+                    log.info("search: %s", error)
+    return found
+
+
+def weigh(structures: Mapping[Structure, keras.Model], decode: Callable[[Any], Any], folder: Path) -> pd.DataFrame:
+    """Write every file, untrained, and measure it: columns structure, numbers, bytes, latency_ms."""
+    rows, paths = [], []
+    for structure, model in structures.items():
+        noise = np.random.default_rng(0).uniform(0, 255, (4, *model.inputs[0].shape[1:])).astype(np.float32)
+        for numbers in NUMBERS:
+            path = folder / f"{len(rows)}.tflite"
+            path.write_bytes(write_file(model, numbers, decode, noise))
+            rows.append({"structure": structure, "numbers": numbers, "bytes": path.stat().st_size})
+            paths.append(path)
+    latency = measure_all(paths, threads=(1,))
+    return pd.DataFrame(rows).assign(latency_ms=[latency[path, 1].p50 for path in paths])
+
+
+def write_file(model: keras.Model, numbers: Numbers, decode: Callable[[Any], Any], images: np.ndarray) -> bytes:
+    """Return a float model's file, its ranges from images and nothing trained."""
+    if numbers.bits:
+        model = calibrated(model, numbers.bits, [images], wide_ends=numbers.wide_ends)
+    [(_, content)] = build_variants(model, [numbers.variant], decode, images)
+    return content
+
+
+def _shrunk(size: tuple[int, int], part: float) -> tuple[int, int]:
+    if min(size) * part < _SMALLEST_IMAGE:
+        return size
+    return tuple(round(side * part / _ALIGN) * _ALIGN for side in size)
