@@ -28,9 +28,10 @@ def build_variants(
         calibration: images (N, H, W, C) in 0..255.
     """
     trained = _TRAINED[kernel_bits(model)] if is_quantized(model) else {}
-    float_file = convert(strip_quantization(model) if trained else model, decode)
+    float_file = None
     for name in names:
         if name in trained:
             yield name, convert_quantized(model, decode, ports=trained[name])
-        else:
-            yield name, RECIPES.build(name, float_file, calibration)
+            continue
+        float_file = float_file or convert(strip_quantization(model) if trained else model, decode)
+        yield name, RECIPES.build(name, float_file, calibration)

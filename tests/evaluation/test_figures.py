@@ -79,6 +79,21 @@ def test_variants_are_drawn_with_a_missing_latency():
     assert opened(figures.variants(results)).size
 
 
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_front_of_a_search_is_drawn_even_where_all_scores_are_equal(theme):
+    points = pd.DataFrame(
+        {
+            "variant": ["base float32", "50% of the channels at 32×32, int8", "25% of the channels at 32×32, int8"],
+            "bytes": [1e6, 8e4, 3e4],
+            "latency_ms_p50": [0.1, 0.05, 0.02],
+            "score": [1.0, 1.0, 1.0],
+            "on_front": [False, False, True],
+            "chosen": [False, False, True],
+        }
+    )
+    assert min(opened(figures.front(points, theme)).shape[:2]) > 300
+
+
 def test_labels_are_cut_and_wrapped():
     assert shorten("a\nb") == "a b"
     assert len(shorten("x" * 50, 18)) == 18

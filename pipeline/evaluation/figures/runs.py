@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from pipeline.evaluation.figures.canvas import LIGHT, Theme, drawing, figure, grid, shorten, to_png
 
@@ -71,10 +71,11 @@ def front(points: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
             for kind, marker, color in ((~original, "o", theme.first), (original, "s", theme.second)):
                 filled = kind & points["on_front"]
                 for chosen, face in ((filled, color), (kind & ~filled, "none")):
-                    axes.scatter(cost[chosen], 100 * points["score"][chosen], 42, face, marker, edgecolors=color)
+                    axes.scatter(cost[chosen], 100 * points["score"][chosen], 42, face, marker=marker, edgecolors=color)
             best = points["chosen"]
             axes.scatter(cost[best], 100 * points["score"][best], 190, "none", edgecolors=theme.ink, linewidths=1.5)
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter("")
             axes.set_xlabel(label)
@@ -82,6 +83,8 @@ def front(points: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
         panels[0].set_title("file size")
         panels[1].set_title("latency on one thread")
         panels[0].set_ylabel("score on validation images, %")
+        scores = 100 * points["score"]
+        panels[0].set_ylim(scores.min() - 1, min(scores.max() + 1, 100.5))
         return to_png(drawn)
 
 

@@ -3,7 +3,7 @@
 import base64
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from pipeline.evaluation.report.tables import Table, flat_table, metrics_table, 
 from pipeline.runs import Run
 
 _CONFUSIONS = 10
+_SCORED = ("score", "low", "high", "difference", "difference_low", "difference_high")
+_COMPARED = ("variant", "bytes", "times_smaller", "latency_ms_p50", "times_faster", *_SCORED, "p_value", "verdict")
+_SEARCHED = ("variant", "bytes", "latency_ms_p50", *_SCORED, "within", "on_front", "chosen")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def contents(run: Run) -> dict[str, Any]:
         "curves": _curves(run),
         "export": _files(run.export_dir / "results.csv"),
         "base": experiment.compress.base if experiment.compress else None,
-        "compression": _files(run.export_dir / "compression.csv"),
+        "compression": _files(run.export_dir / "compression.csv", _COMPARED),
         "search": _search(run),
         "experiment": experiment.to_yaml(),
         "environment": flat_table({key: value for key, value in facts.items() if key not in ("classes", "command")}),
@@ -160,7 +163,8 @@ def _curves(run: Run) -> list[Picture]:
     ]
 
 
-def _files(path: Path) -> tuple[Table, Picture | None] | None:
+def _files(path: Path, columns: Sequence[str] = ()) -> tuple[Table, Picture | None] | None:
+    """Return the table of exported files, or these columns of it, and its picture."""
     results = _csv(path)
     if results is None or results.empty:
         return None
@@ -168,7 +172,7 @@ def _files(path: Path) -> tuple[Table, Picture | None] | None:
     if {"variant", "score", "low", "high", "bytes", "latency_ms_p50"} <= set(results.columns):
         words = "Score, file size and latency of each exported file, as in the table."
         picture = Picture.of(lambda theme: figures.variants(results, theme), words)
-    return to_table(results), picture
+    return to_table(results[list(columns)] if columns else results), picture
 
 
 def _search(run: Run) -> tuple[str, Picture, Table] | None:
@@ -179,7 +183,7 @@ def _search(run: Run) -> tuple[str, Picture, Table] | None:
         points[flag] = points[flag] == "True"
     words = "Score against size and latency of every file that the search measured, as in the table."
     reason = (run.search_dir / "reason.txt").read_text(encoding="utf-8")
-    return reason, Picture.of(lambda theme: figures.front(points, theme), words), to_table(points)
+    return reason, Picture.of(lambda theme: figures.front(points, theme), words), to_table(points[list(_SEARCHED)])
 
 
 def _json(path: Path) -> Any:

@@ -75,8 +75,8 @@ def describe(table: pd.DataFrame) -> str:
     best = fastest.loc[fastest["bytes"].idxmin()]
     return (
         f"compressed: {best['variant']} has {best['times_smaller']:.1f} times fewer bytes than the original float32 "
-        f"file and is {best['times_faster']:.1f} times as fast ({best['times_faster_low']:.1f} to "
-        f"{best['times_faster_high']:.1f}), {best['difference']:+.2f} points"
+        f"file and is {best['times_faster']:.1f} times as fast ({best['times_faster_p10']:.1f} to "
+        f"{best['times_faster_p90']:.1f}), {best['difference']:+.2f} points"
     )
 
 
@@ -102,6 +102,6 @@ def _ratios(sizes: pd.Series, latency: Sequence[Latency]) -> dict[str, np.ndarra
     return {
         "times_smaller": sizes.iloc[0] / sizes,
         "times_faster": median,
-        "times_faster_low": low,
-        "times_faster_high": high,
+        "times_faster_p10": low,
+        "times_faster_p90": high,
     }

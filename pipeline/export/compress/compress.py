@@ -15,6 +15,7 @@ from pipeline.runs import Run, write_atomically
 log = logging.getLogger(__name__)
 
 SEARCHED = "small"  # the recipe that says how long the winner of a search is trained
+_SHORTER = 5  # times is the last rung of the search than that
 
 
 def compress(
@@ -53,7 +54,8 @@ def _searched(
     """Search, and begin the run with what was found; a search that was finished is not repeated."""
     if out.is_run and out.facts.get("budget") == str(budget) and not force:
         return out.experiment
-    choice = search(base, budget)
+    planned = base.experiment.compressed(base.path, recipe, overrides).compress.channels
+    choice = search(base, budget, epochs=max(1, planned.epochs // _SHORTER) if planned else 1)
     log.info(choice.reason)
     experiment = base.experiment.compressed(base.path, recipe, [*choice.overrides, *overrides])
     run = Run.create(out.path, experiment, force=force)

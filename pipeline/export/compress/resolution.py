@@ -25,4 +25,5 @@ def enlarging(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
     """Return a model that enlarges images of `image_size` to the size that `model` was made for: a teacher."""
     image = keras.Input((*image_size, model.inputs[0].shape[-1]), name=model.inputs[0].name)
     height, width = model.inputs[0].shape[1:3]
-    return keras.Model(image, model(keras.layers.Resizing(height, width)(image)), name=model.name)
+    # Not the Resizing layer: it turns a plain call into training mode for all that comes after it.
+    return keras.Model(image, model(keras.ops.image.resize(image, (height, width))), name=model.name)

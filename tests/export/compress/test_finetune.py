@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from pipeline import train
-from pipeline.config import Experiment
+from pipeline import Run
 from pipeline.errors import UserError
 from pipeline.export.compress.channels import prune_iteratively
 from pipeline.export.compress.distill import open_teacher
@@ -15,17 +14,8 @@ layers = keras.layers
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Return a run on digits of some 95 %."""
-    overrides = [
-        "data.image_size=[16,16]",
-        "data.batch_size=32",
-        "data.augment=[]",
-        "model={name: simple_cnn, filters: [8, 16], units: 32, dropout: 0.0}",
-        "train.epochs=6",
-        "train.optimizer={name: adam, learning_rate: 0.01}",
-    ]
-    return train(Experiment.load("digits", overrides), tmp_path_factory.mktemp("runs") / "digits")
+def run(digits_run) -> Run:
+    return digits_run
 
 
 def accuracy(model: keras.Model, tuning: Finetuning) -> float:
