@@ -70,13 +70,14 @@ def _separable(layer: layers.SeparableConv2D, bits: int) -> list[keras.layers.La
     depthwise = shared | {
         **{key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")},
         "use_bias": False,
-        "depthwise_regularizer": config["depthwise_regularizer"],
+        **{key: config[key] for key in ("depthwise_regularizer", "depthwise_constraint")},
         "name": f"{layer.name}_depthwise",
     }
     pointwise = shared | {
-        **{key: config[key] for key in ("filters", "use_bias", "bias_regularizer")},
+        **{key: config[key] for key in ("filters", "use_bias", "bias_regularizer", "bias_constraint")},
         "kernel_size": 1,
         "kernel_regularizer": config["pointwise_regularizer"],
+        "kernel_constraint": config["pointwise_constraint"],
         "name": f"{layer.name}_pointwise",
     }
     return [_rounded(layers.DepthwiseConv2D, depthwise, bits), _rounded(layers.Conv2D, pointwise, bits)]

@@ -254,12 +254,12 @@ def test_quantisation_aware_training_keeps_the_zeros(tmp_path):
     assert sparse.get_layer("conv").filters == 8
     aware = quantize_aware(sparse)
     loop(aware, tmp_path, epochs=1, ema=0.9, keep="last").run()
-    # Separable convolutions are taken apart there, and lose their constraints.
-    kept = SPARSE - {"separable_pointwise"}
     found = sparsity_of(strip_quantization(aware))
-    assert {name for name, share in found.items() if share >= 0.75} >= kept
+    # Separable convolutions are taken apart there, and their halves keep the names.
+    assert {name for name, share in found.items() if share >= 0.75} >= SPARSE
     in_file = zero_shares(convert_quantized(aware, keras.ops.softmax)).values()
-    assert sum(share >= 0.75 for share in in_file) >= len(kept)
+    # A channel that is all zero gets one weight in the file, to give its bias a scale.
+    assert sum(share >= 0.7 for share in in_file) >= len(SPARSE)
 
 
 def test_zeros_of_a_plain_model_can_be_held_again(tmp_path):
