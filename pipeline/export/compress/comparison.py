@@ -12,6 +12,7 @@ import pandas as pd
 from pipeline.config import Experiment
 from pipeline.evaluation.scoring import keras_predictor, load_model
 from pipeline.export.agreement import Agreement, compare_on
+from pipeline.export.compress.zipped import zipped_size
 from pipeline.export.inputs import Inputs, open_inputs, real_images
 from pipeline.export.latency import Latency, measure_all
 from pipeline.export.results import tabulate
@@ -32,7 +33,7 @@ def compare_with_base(
 
     The columns are those of `tabulate`, with `difference` against the base's Keras model on the same test images, and
     `times_smaller`, `times_faster` (of the base's float32 file, on one thread), with the 10th and 90th percentile of
-    the ratio over rounds that alternated between the files.
+    the ratio over rounds that alternated between the files; `zipped` is bytes after deflate, as in a download.
     """
     base = Run(Path(experiment.compress.base))
     if not base.finished:
@@ -45,6 +46,7 @@ def compare_with_base(
         every = {**base_paths, **paths}
         latency = measure_all(list(every.values()), threads=(1,))
         table = tabulate(together, inputs.task, every, latency, experiment.export.margin)
+        table["zipped"] = [zipped_size(path.read_bytes()) for path in every.values()]
     table = table.drop(columns=["max_abs_difference", "mean_abs_difference"])
     return table.assign(**_ratios(table["bytes"], [latency[path, 1] for path in every.values()]))
 
@@ -55,12 +57,12 @@ def shorten(table: pd.DataFrame) -> pd.DataFrame:
         {
             "file": table["variant"],
             "KiB": (table["bytes"] / 2**10).map("{:.1f}".format),
+            "zipped": (table["zipped"] / 2**10).map("{:.1f}".format),
             "smaller": table["times_smaller"].map("{:.1f}×".format),
             "ms": table["latency_ms_p50"].map("{:.3g}".format),
             "faster": table["times_faster"].map("{:.2f}×".format),
             "score": [f"{100 * score:.2f}" for score in table["score"]],
             "points": [f"{points:+.2f}" for points in table["difference"]],
-            "p": table["p_value"].map("{:.2g}".format),
             "verdict": table["verdict"],
         }
     )

@@ -53,6 +53,8 @@ def test_every_recipe_makes_a_run_that_is_evaluated_and_exported(base, recipe, t
         assert load_model(run).count_params() < 0.6 * load_model(base).count_params()
     if recipe == "zip":
         assert max(sparsity_of(load_model(run)).values()) == pytest.approx(0.8, abs=0.01)
+        int8 = result.compression.set_index("variant").loc["int8"]
+        assert int8["zipped"] < 0.7 * int8["bytes"]
 
 
 def test_all_recipes_were_tried():
