@@ -18,16 +18,6 @@ _CONFUSIONS = 10
 _SCORED = ("score", "low", "high", "difference", "difference_low", "difference_high")
 _COST = ("bytes", "zipped", "times_smaller", "latency_ms_p50", "times_faster")
 _COMPARED = ("variant", *_COST, *_SCORED, "p_value", "verdict")
-    "variant",
-    "bytes",
-    "zipped",
-    "times_smaller",
-    "latency_ms_p50",
-    "times_faster",
-    *_SCORED,
-    "p_value",
-    "verdict",
-)
 _SEARCHED = ("variant", "bytes", "latency_ms_p50", *_SCORED, "within", "on_front", "chosen")
 
 
