@@ -30,7 +30,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
 def test_help_names_every_command(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    for command in ("train", "eval", "export", "predict", "data", "list", "doctor"):
+    for command in ("train", "eval", "export", "compress", "predict", "data", "list", "doctor"):
         assert f" {command} " in out
 
 
@@ -44,6 +44,8 @@ def test_help_names_every_command(run_cli):
         (["list", "modles"], 2, "did you mean 'models'?"),
         (["eval", "no/such/run"], 1, "does not exist"),
         (["export", "no/such/run"], 1, "does not exist"),
+        (["compress", "no/such/run"], 1, "does not exist"),
+        (["compress", "no/such/run", "--budget", "size<1furlong"], 2, "the unit 'furlong'"),
         (["predict", "no/such/run", "a.jpg"], 1, "no/such/run"),
         (["frobnicate"], 2, "frobnicate"),
     ],
@@ -127,3 +129,15 @@ def test_a_persons_own_folder_from_images_to_tflite_and_back(run_cli, color_fold
     code, _, err = run_cli("eval", run, "--split", "validate")
     assert code == 1
     assert "validation" in err
+
+    # A compressed run is a run like any other: scored, exported, and asked.
+    smaller = tmp_path / "smaller"
+    short = ["compress.channels={epochs: 1, multiple: 1}", "compress.qat.epochs=1"]
+    code, out, err = run_cli(
+        "compress", run, *short, "--channels", "0.5", "--qat", "--distill", "--out", smaller, "--json"
+    )
+    assert code == 0, err
+    rows = json.loads(out)
+    assert [row["variant"] for row in rows] == ["base float32", "base int8", "float32", "int8", "uint8"]
+    assert rows[-1]["times_smaller"] > 4
+    assert run_cli("predict", smaller / "export" / "int8.tflite", picture, "--json")[0] == 0

@@ -89,6 +89,8 @@ def role(node: Node) -> Role:
         return Role.AFFINE if known else Role.FLOAT
     if type(layer) is layers.Resizing and layer.interpolation in ("nearest", "bilinear"):
         return Role.SAME_RANGE if layer.interpolation == "nearest" else Role.SAME_RANGE_ROUNDED
+    if type(layer) is layers.UpSampling2D and layer.interpolation == "bilinear":
+        return Role.SAME_RANGE_ROUNDED  # nearest is no resize there, but a repetition that becomes many operators
     known = _OPERATIONS.get(type(layer).__name__) if is_operation(layer) else _ROLES.get(type(layer))
     if known is Role.ELEMENTWISE and len(node.inputs) != 2:
         return Role.FLOAT  # three tensors are two operations, with a sum between them whose range nobody knows

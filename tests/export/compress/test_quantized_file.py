@@ -7,9 +7,10 @@ from quantisable import every_rule, pictures, ready, with_islands
 
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
-from pipeline.export.compress.quantize_aware import calibrate, quantize_aware
+from pipeline.export.compress.quantize_aware import calibrate, float_islands, quantize_aware
 from pipeline.export.compress.quantized_file import convert_quantized
 from pipeline.export.interpreter import LiteModel
+from pipeline.registry import MODELS
 
 layers = keras.layers
 
@@ -97,3 +98,12 @@ def test_a_float_model_as_a_quantised_file():
 def test_ranges_that_were_never_set():
     with pytest.raises(UserError, match="never set; train it, or calibrate it"):
         convert_quantized(quantize_aware(every_rule()), identity)
+
+
+def test_a_u_net_is_integer_throughout_its_upsampling_too():
+    aware = quantize_aware(MODELS.build("unet", (32, 32, 3), 5, backbone="resnet8"))
+    calibrate(aware, [pictures(size=32)])
+    assert not float_islands(aware)
+    content = convert_quantized(aware, identity)
+    assert {op.outputs[0].dtype for op in flatbuffer.operators(content)} == {"int8"}
+    assert steps_apart(aware, content, pictures(size=32)) <= 3
