@@ -246,7 +246,7 @@ def _print(frame: "pd.DataFrame", as_json: bool, title: str | None = None) -> No
 
 
 def _is_figure(value: Any) -> bool:
-    return not isinstance(value, str) or value.strip("+-.–0123456789e") == ""
+    return not isinstance(value, str) or value.strip("+-.,–×0123456789e") == ""
 
 
 def _cell(value: Any) -> str:

@@ -56,8 +56,8 @@ def shorten(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "file": table["variant"],
-            "KiB": (table["bytes"] / 2**10).map("{:.1f}".format),
-            "zipped": (table["zipped"] / 2**10).map("{:.1f}".format),
+            "KiB": (table["bytes"] / 2**10).map(_short),
+            "zip": (table["zipped"] / 2**10).map(_short),
             "smaller": table["times_smaller"].map("{:.1f}×".format),
             "ms": table["latency_ms_p50"].map("{:.3g}".format),
             "faster": table["times_faster"].map("{:.2f}×".format),
@@ -95,6 +95,10 @@ def _answer(base: Run, experiment: Experiment, inputs: Inputs, folder: Path) -> 
         paths[_BASE + variant].write_bytes(content)
     batches = real_images(inputs.test, inputs.task, data.batch_size)
     return compare_on(batches, inputs.task, keras_predictor(model, inputs.task), paths), paths
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def _ratios(sizes: pd.Series, latency: Sequence[Latency]) -> dict[str, np.ndarray]:
