@@ -121,7 +121,7 @@ class Channels(Tuned):
     """Take whole channels out: smaller and faster."""
 
     ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of the channels of every layer, or of all
-    importance: Literal["l1", "l2", "geometric_median", "batch_norm"] = "l1"
+    importance: Literal["l1", "l2", "geometric_median", "batch_norm", "taylor"] = "l1"
     scope: Literal["layer", "global"] = "layer"
     multiple: PositiveInt = 8
     rounds: PositiveInt = 1  # each removes the same part of what is left, and trains

@@ -40,18 +40,18 @@ class Finetuning:
         source, self.task = open_source(self.experiment)
         self.prepared = prepare_splits(self.experiment, source, self.task)
 
-    def images(self, batches: int) -> Iterator[Any]:
-        """Return some batches of training images, without augmentation, for ranges and importances."""
+    def batches(self, count: int) -> Iterator[tuple[Any, Any]]:
+        """Return some batches of training images and targets, without augmentation, for ranges and importances."""
         settings, size = self.experiment.train, self.experiment.data.batch_size
         chosen = self.prepared["train"].training(
             batch_size=size,
             augment=[],
             seed=settings.seed,
             start_step=0,
-            total_steps=batches,
+            total_steps=count,
             encode=self.task.encode,
         )
-        return (images for images, _ in chosen)
+        return iter(chosen)
 
     def __call__(
         self,

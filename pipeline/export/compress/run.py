@@ -18,6 +18,7 @@ from pipeline.export.compress.clustering import ShareValues, cluster
 from pipeline.export.compress.constraints import strip_constraints
 from pipeline.export.compress.equalise import equalise
 from pipeline.export.compress.finetune import Finetuning
+from pipeline.export.compress.importance import taylor
 from pipeline.export.compress.quantize_aware import calibrated, is_quantized
 from pipeline.export.compress.resolution import at_resolution, enlarging
 from pipeline.export.compress.sparsity import KeepZeros, sparsify
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 Stage = tuple[str, Callable[[keras.Model, Path], keras.Model]]
 
-_CALIBRATION_BATCHES = 8
+_BATCHES = 8  # that ranges and Taylor importances are taken from
 
 
 def compress_run(experiment: Experiment, path: Path | str, *, force: bool = False) -> Run:
@@ -100,7 +101,7 @@ class _Compression:
             for number in range(1, channels.rounds + 1):
                 yield (
                     f"channels_{number}_of_{channels.rounds}",
-                    lambda model, place: self._train(_fewer_channels(model, channels), channels, place),
+                    lambda model, place: self._train(self._fewer_channels(model, channels), channels, place),
                 )
         if sparsity := compress.sparsity:
             yield "sparsity", lambda model, place: self._train(_sparser(model, sparsity), sparsity, place)
@@ -122,19 +123,21 @@ class _Compression:
             folder=place,
         )
 
+    def _fewer_channels(self, model: keras.Model, channels: Channels) -> keras.Model:
+        importance = channels.importance
+        if importance == "taylor":
+            importance = taylor(self.tuning.task.loss, self.tuning.batches(_BATCHES))
+        return prune_channels(
+            model,
+            1 - (1 - channels.ratio) ** (1 / channels.rounds),
+            importance=importance,
+            scope=channels.scope,
+            multiple=channels.multiple,
+        )
+
     def _quantized(self, model: keras.Model, qat: Qat) -> keras.Model:
-        images = self.tuning.images(_CALIBRATION_BATCHES)
+        images = (images for images, _ in self.tuning.batches(_BATCHES))
         return calibrated(model, qat.bits, images, wide_ends=qat.wide_ends)
-
-
-def _fewer_channels(model: keras.Model, channels: Channels) -> keras.Model:
-    return prune_channels(
-        model,
-        1 - (1 - channels.ratio) ** (1 / channels.rounds),
-        importance=channels.importance,
-        scope=channels.scope,
-        multiple=channels.multiple,
-    )
 
 
 def _sparser(model: keras.Model, sparsity: Sparsity) -> keras.Model:

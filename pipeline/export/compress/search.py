@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -100,6 +101,10 @@ class _Ground:
         """Return the original, for images of any size."""
         return self.model if image_size == self.size else enlarging(self.model, image_size)
 
+    def images(self, image_size: tuple[int, int]) -> Iterator[Any]:
+        """Yield some training images, for ranges."""
+        return (images for images, _ in self.tuning(image_size).batches(_CALIBRATION_BATCHES))
+
     def batches(self, image_size: tuple[int, int]) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
         """Yield the validation split."""
         prepared = self.tuning(image_size).prepared["validation"]
@@ -151,7 +156,7 @@ def _rounded(
         if model is None:
             continue
         if row.numbers.bits:
-            images = ground.tuning(row.structure.image_size).images(_CALIBRATION_BATCHES)
+            images = ground.images(row.structure.image_size)
             aware = calibrated(model, row.numbers.bits, images, wide_ends=row.numbers.wide_ends)
             model = ground.train(row.structure, aware, epochs, None)
         yield row.structure, row.numbers, model
@@ -163,7 +168,7 @@ def _measure(candidates: Iterable[Candidate], ground: _Ground, folder: Path) -> 
     every = [*((full, numbers, ground.model) for numbers in _ORIGINAL), *candidates]
     paths: dict[str, Path] = {}
     for structure, numbers, model in every:
-        calibration = np.concatenate(list(ground.tuning(structure.image_size).images(_CALIBRATION_BATCHES)))
+        calibration = np.concatenate(list(ground.images(structure.image_size)))
         [(_, content)] = build_variants(model, [numbers.variant], ground.task.decode, calibration)
         name = ("base " if model is ground.model else f"{structure}, ") + str(numbers)
         paths[name] = folder / f"{len(paths)}.tflite"

@@ -104,7 +104,8 @@ def test_a_compressed_run_says_where_it_came_from_and_is_compressed_again(base, 
     facts = json.loads(first.environment_path.read_text())
     assert facts["base"]["path"] == str(base.path)
     assert len(facts["base"]["model_sha256"]) == 64
-    second = first.experiment.compressed(first.path, None, ["compress.channels={ratio: 0.5, multiple: 1, epochs: 1}"])
+    half = "compress.channels={ratio: 0.5, multiple: 1, epochs: 1, importance: taylor, scope: global}"
+    second = first.experiment.compressed(first.path, None, [half])
     assert compress_run(second, tmp_path / "second").finished
     again = base.experiment.compressed(base.path, first.path)  # its stages, as a recipe
     assert again.compress == first.experiment.compress
