@@ -17,6 +17,7 @@ from pipeline.export.agreement import Agreement, compare_on
 from pipeline.export.compress.comparison import compare_with_base
 from pipeline.export.inputs import Inputs, open_inputs, real_images
 from pipeline.export.latency import measure_all
+from pipeline.export.parity import check_layers, noisiest_layers
 from pipeline.export.results import fastest, summary, tabulate
 from pipeline.export.variants import build_variants
 from pipeline.registry import RECIPES
@@ -24,6 +25,7 @@ from pipeline.runs import Run, write_atomically
 
 log = logging.getLogger(__name__)
 
+_PARITY_IMAGES = 8  # whose values inside are compared, layer by layer
 # What an export may set anew, beside its own section; everything else belongs to the trained model.
 _FREE = ("source", "batch_size", "cache_mb", "max_corrupt")
 
@@ -60,11 +62,13 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     model = load_model(run)
     inputs = open_inputs(experiment, run.classes)
     paths = _write_files(run, experiment, model, inputs)
+    layers = check_layers(model, paths, inputs.calibration[:_PARITY_IMAGES])
+    write_atomically(run.export_dir / "parity.csv", layers.to_csv(index=False))
     log.info("comparing %d files with the Keras model on %d test images", len(paths), inputs.test.count)
     agreement = _compare(experiment, model, inputs, paths)
     log.info("timing each file in a process of its own")
     latency = measure_all(list(paths.values()))
-    results = tabulate(agreement, inputs.task, paths, latency, experiment.export.margin)
+    results = tabulate(agreement, inputs.task, paths, latency, experiment.export.margin).merge(noisiest_layers(layers))
     _write_golden(run.export_dir / "golden.npz", agreement)
     write_atomically(run.export_dir / "results.csv", results.to_csv(index=False))
     compression = compare_with_base(experiment, inputs, agreement, paths) if experiment.compress else None

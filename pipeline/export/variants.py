@@ -15,6 +15,13 @@ from pipeline.registry import RECIPES
 _TRAINED = {8: {"int8": "int8", "uint8": "uint8"}, 4: {"w4a8": "int8"}}
 
 
+def reference(model: keras.Model, variant: str) -> keras.Model:
+    """Return the Keras model that a variant's file must compute as, layer by layer."""
+    if is_quantized(model) and variant not in _TRAINED[kernel_bits(model)]:
+        return strip_quantization(model)
+    return model
+
+
 def build_variants(
     model: keras.Model, names: Sequence[str], decode: Callable[[Any], Any], calibration: np.ndarray
 ) -> Iterator[tuple[str, bytes]]:
@@ -33,5 +40,5 @@ def build_variants(
         if name in trained:
             yield name, convert_quantized(model, decode, ports=trained[name])
             continue
-        float_file = float_file or convert(strip_quantization(model) if trained else model, decode)
+        float_file = float_file or convert(reference(model, name), decode)
         yield name, RECIPES.build(name, float_file, calibration)

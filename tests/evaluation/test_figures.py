@@ -79,6 +79,13 @@ def test_variants_are_drawn_with_a_missing_latency():
     assert opened(figures.variants(results)).size
 
 
+def test_noise_inside_the_files_is_drawn_where_layers_have_none_of_their_own():
+    layers = pd.DataFrame(
+        {"variant": ["float32"] * 3 + ["int8"] * 3, "layer": list("abc") * 2, "sqnr_db": [120, None, 90, 40, None, 20]}
+    )
+    assert min(opened(figures.parity(layers)).shape[:2]) > 300
+
+
 @pytest.mark.parametrize("theme", THEMES)
 def test_the_front_of_a_search_is_drawn_even_where_all_scores_are_equal(theme):
     points = pd.DataFrame(

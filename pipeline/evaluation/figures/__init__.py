@@ -2,6 +2,6 @@
 
 from pipeline.evaluation.figures.answers import calibration, confusion, mistakes
 from pipeline.evaluation.figures.canvas import DARK, LIGHT, Theme
-from pipeline.evaluation.figures.runs import curves, front, variants
+from pipeline.evaluation.figures.runs import curves, front, parity, variants
 
-__all__ = ["DARK", "LIGHT", "Theme", "calibration", "confusion", "curves", "front", "mistakes", "variants"]
+__all__ = ["DARK", "LIGHT", "Theme", "calibration", "confusion", "curves", "front", "mistakes", "parity", "variants"]

@@ -57,6 +57,24 @@ def variants(results: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
         return to_png(drawn)
 
 
+def parity(layers: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
+    """Draw the signal to noise inside each file, layer by layer: one line per variant, named at its end."""
+    with drawing(theme):
+        drawn = figure(9.0, 3.6)
+        axes = drawn.add_subplot()
+        styles = ("-", "--", ":", "-.")
+        for index, (variant, rows) in enumerate(layers.dropna(subset=["sqnr_db"]).groupby("variant", sort=False)):
+            color = (theme.first, theme.second, theme.ink)[index % 3]
+            style = styles[index % len(styles)]
+            axes.plot(range(len(rows)), rows["sqnr_db"], style, color=color, label=shorten(variant), linewidth=1.4)
+        axes.set_title("signal to noise, dB, layer by layer")
+        axes.set_xlabel("layers with a tensor of their own, from input to output")
+        axes.set_ylim(0, 125)
+        axes.legend(ncols=3, loc="upper right", fontsize=8)
+        grid(axes, "y")
+        return to_png(drawn)
+
+
 def front(points: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
     """Draw the files of a search: score against size, and against latency.
 

@@ -67,6 +67,7 @@ def contents(run: Run) -> dict[str, Any]:
         "evaluations": evaluations,
         "curves": _curves(run),
         "export": _files(run.export_dir / "results.csv"),
+        "parity": _parity(run),
         "base": experiment.compress.base if experiment.compress else None,
         "compression": _files(run.export_dir / "compression.csv", _COMPARED),
         "search": _search(run),
@@ -174,6 +175,14 @@ def _files(path: Path, columns: Sequence[str] = ()) -> tuple[Table, Picture | No
         words = "Score, file size and latency of each exported file, as in the table."
         picture = Picture.of(lambda theme: figures.variants(results, theme), words)
     return to_table(results[list(columns)] if columns else results), picture
+
+
+def _parity(run: Run) -> Picture | None:
+    layers = _csv(run.export_dir / "parity.csv")
+    if layers is None:
+        return None
+    words = "Signal to noise inside each file, layer by layer; the numbers are in export/parity.csv."
+    return Picture.of(lambda theme: figures.parity(layers, theme), words)
 
 
 def _search(run: Run) -> tuple[str, Picture, Table] | None:

@@ -1,0 +1,187 @@
+"""Layer by layer: what a .tflite file computes inside, beside the Keras model, on the same images.
+
+The converter fuses layers (a convolution, its norm and its activation are one operator) and drops others (a reshape
+may vanish). A tensor of the file bears the names of layers that went into it; which Keras output it holds is the one of
+these layers, or of those that only they feed, that it is nearest to. Layers without a tensor of their own are listed
+with the layer they went into.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+from pipeline.errors import UserError
+from pipeline.export import flatbuffer
+from pipeline.export.compress.graph import Graph, Node
+from pipeline.export.compress.rebuild import rebuild
+from pipeline.export.interpreter import Port
+from pipeline.export.variants import reference
+from pipeline.quiet import quiet
+
+# Signal to noise that every layer of a float file must have, dB. Integer files have no bound of their own: what their
+# rounding may cost is a matter of the task's score, and how much of it each layer brings in is what the table is for.
+BOUNDS = {"float32": 60.0, "float16": 40.0}
+_SILENCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Match:
+    """A tensor of the file and the Keras layer whose output it is, with both values (N, ...)."""
+
+    layer: str
+    tensor: str
+    expected: np.ndarray
+    found: np.ndarray
+
+
+def compare_layers(model: keras.Model, content: bytes, images: np.ndarray) -> pd.DataFrame:
+    """Return one row per Keras layer, in the order of the graph.
+
+    Columns: `layer`, `tensor` (of the file), `fused_into` (the layer that holds its result, where it has no tensor of
+    its own), `max_abs`, `mean_abs`, `sqnr_db` (signal to quantisation noise), `cosine`.
+
+    Args:
+        model: the functional model of one image input that the file was made from, logits out.
+        content: the file.
+        images: (N, H, W, C) in 0..255.
+    """
+    graph = Graph.of(rebuild(Graph.of(model)))  # flat: of a nested model the inner layers count
+    expected = _keras_outputs(graph, images)
+    matches = {match.layer: match for match in _match(graph, expected, _file_outputs(content, images))}
+    rows = []
+    for node in graph.nodes:
+        match = matches.get(node.name)
+        figures = _figures(match) if match else {}
+        own = {"layer": node.name, "tensor": match.tensor if match else None}
+        rows.append({**own, "fused_into": None if match else _holder(graph, node, matches), **figures})
+    return pd.DataFrame(rows, columns=["layer", "tensor", "fused_into", "max_abs", "mean_abs", "sqnr_db", "cosine"])
+
+
+def check_layers(model: keras.Model, paths: Mapping[str, Path], images: np.ndarray) -> pd.DataFrame:
+    """Return `compare_layers` of every file, by `variant`.
+
+    Raises UserError where a float file diverges from the Keras model, naming the first layer that does.
+    """
+    tables = []
+    for variant, path in paths.items():
+        table = compare_layers(reference(model, variant), path.read_bytes(), images)
+        diverging = first_divergence(table, BOUNDS.get(variant, -np.inf))
+        if diverging:
+            found = table.set_index("layer").loc[diverging, "sqnr_db"]
+            raise UserError(
+                f"{variant}: the file computes something else than the Keras model from the layer {diverging!r} on "
+                f"({found:.0f} dB signal to noise, {BOUNDS[variant]:.0f} are needed)"
+            )
+        tables.append(table.assign(variant=variant))
+    return pd.concat(tables, ignore_index=True)
+
+
+def noisiest_layers(layers: pd.DataFrame) -> pd.DataFrame:
+    """Return the layer with the lowest signal to noise of each variant: `variant`, `noisiest_layer`, `noisiest_db`."""
+    worst = layers.loc[layers.groupby("variant", sort=False)["sqnr_db"].idxmin(), ["variant", "layer", "sqnr_db"]]
+    return worst.rename(columns={"layer": "noisiest_layer", "sqnr_db": "noisiest_db"})
+
+
+def first_divergence(layers: pd.DataFrame, bound: float) -> str | None:
+    """Name the first layer whose signal to noise is below a bound, dB."""
+    below = layers[layers["sqnr_db"] < bound]
+    return None if below.empty else str(below["layer"].iloc[0])
+
+
+def _keras_outputs(graph: Graph, images: np.ndarray) -> dict[str, np.ndarray]:
+    once = [node for node in graph.nodes if len(node.outputs) == 1 and len(graph.calls(node.layer)) == 1]
+    model = keras.Model(graph.model.inputs[0], {node.name: node.layer.output for node in once})
+    return {name: np.asarray(value) for name, value in model(images.astype(np.float32), training=False).items()}
+
+
+def _file_outputs(content: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Run the file with every tensor kept, by the plain kernels: a delegate would hide what is inside."""
+    with quiet():
+        interpreter = Interpreter(
+            model_content=content,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        interpreter.allocate_tensors()
+    port = Port.of(interpreter.get_input_details()[0])
+    made = {tensor.name for operator in flatbuffer.operators(content) for tensor in operator.outputs}
+    wanted = [details for details in interpreter.get_tensor_details() if details["name"] in made]
+    values: dict[str, list[np.ndarray]] = {details["name"]: [] for details in wanted}
+    for image in port.store(images.astype(np.float32)):
+        interpreter.set_tensor(port.index, image[None])
+        interpreter.invoke()
+        for details in wanted:
+            values[details["name"]].append(Port.of(details).load(interpreter.get_tensor(details["index"])))
+    return {name: np.concatenate(each) for name, each in values.items() if each[0].ndim}
+
+
+def _match(graph: Graph, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> list[Match]:
+    names = {re.sub(r"\W", "_", name): name for name in expected}
+    best: dict[str, tuple[float, Match]] = {}
+    for tensor, value in found.items():
+        named = [names[part] for part in _parts(tensor) if part in names]
+        candidates = [name for name in _with_followers(graph, named) if expected[name].shape == value.shape]
+        if not candidates:
+            continue
+        name = max(candidates, key=lambda one: _sqnr(expected[one], value))
+        quality = _sqnr(expected[name], value)
+        if name not in best or quality > best[name][0]:
+            best[name] = quality, Match(name, tensor, expected[name], value)
+    return [match for _, match in best.values()]
+
+
+def _parts(tensor: str) -> list[str]:
+    """Return the names of layers in a tensor's name, with and without the number that a second call appends."""
+    parts = [part for path in tensor.split(";") for part in path.split("/")]
+    return [name for part in parts for name in (part, re.sub(r"_\d+$", "", part))]
+
+
+def _with_followers(graph: Graph, names: list[str]) -> list[str]:
+    """Return these layers and those that nothing but they feed, one after another: norms and activations."""
+    by_name = {node.name: node for node in graph.nodes}
+    found: dict[str, None] = {}
+    for name in names:
+        node: Node | None = by_name[name]
+        while node is not None and node.name not in found:
+            found[node.name] = None
+            readers = graph.consumers(node.outputs[0])
+            node = readers[0] if len(readers) == 1 and len(readers[0].inputs) == 1 else None
+            if node is not None and len(node.outputs) != 1:
+                node = None
+    return list(found)
+
+
+def _holder(graph: Graph, node: Node, matches: Mapping[str, Any]) -> str | None:
+    """Return the next layer after this one that has a tensor of its own."""
+    seen = [node]
+    for one in seen:
+        if one.name in matches:
+            return one.name
+        seen += [reader for tensor in one.outputs for reader in graph.consumers(tensor) if reader not in seen]
+    return None
+
+
+def _figures(match: Match) -> dict[str, float]:
+    apart = np.abs(match.found - match.expected)
+    a, b = match.found.ravel().astype(np.float64), match.expected.ravel().astype(np.float64)
+    norm = np.linalg.norm(a) * np.linalg.norm(b)
+    return {
+        "max_abs": float(apart.max()),
+        "mean_abs": float(apart.mean()),
+        "sqnr_db": _sqnr(match.expected, match.found),
+        "cosine": float(a @ b / norm) if norm > _SILENCE else 1.0,
+    }
+
+
+def _sqnr(expected: np.ndarray, found: np.ndarray) -> float:
+    """Return 10 log10 of the signal's power over the noise's; 120 dB where there is no noise to speak of."""
+    expected = expected.astype(np.float64)
+    signal, noise = np.mean(expected**2), np.mean((found - expected) ** 2)
+    return float(min(120.0, 10 * np.log10(max(signal, _SILENCE) / max(noise, _SILENCE * max(signal, _SILENCE)))))

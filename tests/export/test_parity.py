@@ -1,0 +1,97 @@
+"""Layer by layer, a file is the Keras model, or the first layer that is not is named."""
+
+import keras
+import numpy as np
+import pytest
+from small import network
+
+from pipeline.export.compress.quantize_aware import calibrated
+from pipeline.export.convert import convert
+from pipeline.export.parity import BOUNDS, check_layers, compare_layers, first_divergence, noisiest_layers
+from pipeline.export.variants import build_variants
+from pipeline.registry import MODELS
+
+SMALL = {
+    "simple_cnn": {},
+    "lenet5": {},
+    "resnet8": {},
+    "mobilenet_v1": {"width": 0.25},
+    "mobilenet_v2": {"width": 0.35},
+    "unet": {"backbone": "resnet8"},
+}
+
+
+def pictures(size: int, channels: int = 3, count: int = 4) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, channels)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_layer_of_a_float_file_is_that_of_keras_or_is_fused_into_one_that_is(name):
+    keras.utils.set_random_seed(0)
+    model = MODELS.build(name, (32, 32, 3), 5, **SMALL[name])
+    layers = compare_layers(model, convert(model, keras.ops.softmax), pictures(32))
+    assert sorted(layers["layer"]) == sorted(layer.name for layer in model.layers)
+    own = layers["tensor"].notna()
+    assert own.sum() >= 0.2 * len(layers)
+    assert layers["layer"].iloc[-1] in set(layers.loc[own, "layer"])  # the logits are in the file, before the softmax
+    assert layers.loc[own, "sqnr_db"].min() > BOUNDS["float32"]
+    assert layers.loc[own, "cosine"].min() > 0.9999
+    assert set(layers.loc[~own, "fused_into"]) <= set(layers.loc[own, "layer"])
+
+
+def test_a_planted_fault_is_found_where_it_is(keras_model, float_file, images):
+    assert first_divergence(compare_layers(keras_model, float_file, images[:4]), 60) is None
+    faulty = keras.models.clone_model(keras_model)
+    faulty.set_weights(keras_model.get_weights())
+    kernels = [layer for layer in faulty.layers if hasattr(layer, "kernel")]
+    kernels[1].kernel.assign(kernels[1].kernel * 1.05)
+    layers = compare_layers(faulty, float_file, images[:4])
+    found = first_divergence(layers, 60)
+    holder = layers.set_index("layer").loc[kernels[1].name, "fused_into"]
+    assert found == (kernels[1].name if holder is None else holder)
+
+
+def test_a_float_file_of_another_model_is_refused_by_layer(keras_model, images, tmp_path, user_error):
+    other = network()
+    other.set_weights([weight * 1.1 for weight in keras_model.get_weights()])
+    path = tmp_path / "float32.tflite"
+    path.write_bytes(convert(other, keras.ops.softmax))
+    with user_error("float32: the file computes something else than the Keras model from the layer", "60 are needed"):
+        check_layers(keras_model, {"float32": path}, images[:4])
+
+
+def test_integer_files_say_which_layer_is_noisiest(keras_model, variant_files, images):
+    files = {name: variant_files[name] for name in ("float32", "float16", "int8", "int16x8")}
+    layers = check_layers(keras_model, files, images[:4])
+    worst = noisiest_layers(layers).set_index("variant")["noisiest_db"]
+    assert worst["float32"] > worst["float16"] > worst["int8"]
+    assert worst["int16x8"] > worst["int8"] > 10
+
+
+def test_a_quantisation_aware_model_is_compared_with_what_it_computes(images, keras_model, tmp_path):
+    aware = calibrated(keras_model, 8, [images[:32].astype("float32")])
+    paths = {}
+    for name, content in build_variants(aware, ["float32", "int8"], keras.ops.softmax, images[:8]):
+        paths[name] = tmp_path / f"{name}.tflite"
+        paths[name].write_bytes(content)
+    layers = check_layers(aware, paths, images[:4])  # the float file holds the rounded kernels
+    worst = noisiest_layers(layers).set_index("variant")["noisiest_db"]
+    post = next(content for _, content in build_variants(keras_model, ["int8"], keras.ops.softmax, images[:32]))
+    assert worst["int8"] > compare_layers(keras_model, post, images[:4])["sqnr_db"].min() + 3
+
+
+def test_a_run_writes_what_its_files_compute(exported):
+    results = exported.results.set_index("variant")
+    assert (exported.run.export_dir / "parity.csv").is_file()
+    assert results.loc["float32", "noisiest_db"] > 60
+    assert results["noisiest_layer"].notna().all()
+    assert "Inside the files" in exported.run.report_path.read_text(encoding="utf-8")
+
+
+def test_a_report_may_not_be_fooled_by_silence():
+    # A layer that is all zero in both has no signal and no noise.
+    image = keras.Input((4, 4, 3), name="image")
+    zeros = keras.layers.Conv2D(2, 1, kernel_initializer="zeros", activation="relu", name="silent")(image)
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(zeros)))
+    layers = compare_layers(model, convert(model, keras.ops.softmax), pictures(4)).set_index("layer")
+    assert layers.loc["silent", "sqnr_db"] == 120 or layers.loc["silent", "fused_into"]
