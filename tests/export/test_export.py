@@ -41,6 +41,8 @@ COLUMNS = [
     "latency_ms_p50_2t",
     "latency_ms_p90_2t",
     "memory_mb_2t",
+    "noisiest_layer",
+    "noisiest_db",
 ]
 
 
@@ -51,6 +53,7 @@ def test_every_file_is_there(exported):
         "labels.txt",
         "preprocess.json",
         "golden.npz",
+        "parity.csv",
         "results.csv",
     }
     assert (exported.run.export_dir / "labels.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
