@@ -15,6 +15,7 @@ import numpy as np
 
 import pipeline  # noqa: F401  sets TensorFlow's environment
 from pipeline.config import Experiment
+from pipeline.training import setup
 from pipeline.training import train as module
 
 folder, moment = sys.argv[1:]
@@ -50,8 +51,8 @@ def save_or_die(model, path):
 np.savez = savez_or_die
 if kind == "model":
     keras.Model.save = save_or_die
-standard = module.standard_callbacks
-module.standard_callbacks = lambda tensorboard: [*standard(tensorboard), Die()]
+standard = setup.standard_callbacks
+setup.standard_callbacks = lambda tensorboard: [*standard(tensorboard), Die()]
 
 experiment = Experiment.parse(
     {
