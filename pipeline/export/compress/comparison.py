@@ -21,7 +21,7 @@ from pipeline.runs import Run
 
 log = logging.getLogger(__name__)
 
-_BASE = "base "
+BASE = "base "  # begins the names of the original's files in tables
 _AS_FAST = 1.1  # equal files differ by as much
 _UNCOMPRESSED = ("float32", "int8")  # what the base gives without compression
 
@@ -70,7 +70,7 @@ def shorten(table: pd.DataFrame) -> pd.DataFrame:
 
 def describe(table: pd.DataFrame) -> str:
     """Say in one sentence what the fastest file without a significant loss has won; of equally fast, the smallest."""
-    safe = table[(table["verdict"] == "ok") & ~table["variant"].str.startswith(_BASE)]
+    safe = table[(table["verdict"] == "ok") & ~table["variant"].str.startswith(BASE)]
     if safe.empty:
         return "compressed: for no file a loss beyond the margin against the original is excluded"
     fastest = safe[safe["latency_ms_p50"] <= _AS_FAST * safe["latency_ms_p50"].min()]
@@ -91,8 +91,8 @@ def _answer(base: Run, experiment: Experiment, inputs: Inputs, folder: Path) -> 
     model = load_model(base)
     paths = {}
     for variant, content in build_variants(model, _UNCOMPRESSED, inputs.task.decode, inputs.calibration):
-        paths[_BASE + variant] = folder / f"{variant}.tflite"
-        paths[_BASE + variant].write_bytes(content)
+        paths[BASE + variant] = folder / f"{variant}.tflite"
+        paths[BASE + variant].write_bytes(content)
     batches = real_images(inputs.test, inputs.task, data.batch_size)
     return compare_on(batches, inputs.task, keras_predictor(model, inputs.task), paths), paths
 

@@ -23,7 +23,7 @@ from pipeline.export.compress.quantize_aware import calibrated, is_quantized
 from pipeline.export.compress.resolution import at_resolution, enlarging
 from pipeline.export.compress.sparsity import KeepZeros, sparsify
 from pipeline.runs import Run, write_atomically
-from pipeline.sections import Channels, Clusters, Compress, Qat, Sparsity, Tuned
+from pipeline.sections import Channels, Compress, Qat, Sparsity, Tuned
 from pipeline.training.callbacks import write_history
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class _Compression:
         if sparsity := compress.sparsity:
             yield "sparsity", lambda model, place: self._train(_sparser(model, sparsity), sparsity, place)
         if clusters := compress.clusters:
-            yield "clusters", lambda model, place: self._train(_clustered(model, clusters), clusters, place)
+            yield "clusters", lambda model, place: self._train(cluster(model, clusters.count), clusters, place)
         if qat := compress.qat:
             yield "qat", lambda model, place: self._train(self._quantized(model, qat), qat, place)
 
@@ -143,10 +143,6 @@ class _Compression:
 def _sparser(model: keras.Model, sparsity: Sparsity) -> keras.Model:
     # It grows while the stage trains; without training there is no time to grow.
     return sparsify(model, sparsity.target, pattern=sparsity.pattern, initial=0.0 if sparsity.epochs else None)
-
-
-def _clustered(model: keras.Model, clusters: Clusters) -> keras.Model:
-    return cluster(model, clusters.count)
 
 
 def _join_histories(folder: Path, path: Path) -> None:

@@ -25,6 +25,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.scoring import keras_predictor, load_model
 from pipeline.export.agreement import Answers, compare_on
 from pipeline.export.compress.candidates import NUMBERS, Numbers, Structure, propose, weigh
+from pipeline.export.compress.comparison import BASE
 from pipeline.export.compress.finetune import Finetuning
 from pipeline.export.compress.quantize_aware import calibrated
 from pipeline.export.compress.resolution import enlarging
@@ -170,7 +171,7 @@ def _measure(candidates: Iterable[Candidate], ground: _Ground, folder: Path) -> 
     for structure, numbers, model in every:
         calibration = np.concatenate(list(ground.images(structure.image_size)))
         [(_, content)] = build_variants(model, [numbers.variant], ground.task.decode, calibration)
-        name = ("base " if model is ground.model else f"{structure}, ") + str(numbers)
+        name = (BASE if model is ground.model else f"{structure}, ") + str(numbers)
         paths[name] = folder / f"{len(paths)}.tflite"
         paths[name].write_bytes(content)
     sizes = {name: structure.image_size for name, (structure, _, _) in zip(paths, every, strict=True)}
@@ -192,15 +193,13 @@ def judge(points: pd.DataFrame, budget: Budget) -> pd.DataFrame:
     Chosen is the file within the budget that loses least, and of equals the fastest.
     """
     costs = np.stack([-points["difference"], points["bytes"], points["latency_ms_p50"]], axis=1)
-    no_worse = (costs[:, None] <= costs[None]).all(-1) & (costs[:, None] < costs[None]).any(-1)  # [i, j]: i beats j
+    beats = (costs[:, None] <= costs[None]).all(-1) & (costs[:, None] < costs[None]).any(-1)  # [i, j]: i beats j
     within = (
         np.array([budget.allows(size=size, latency=time, drop=drop) for drop, size, time in costs])
-        & ~points["variant"].str.startswith("base ").to_numpy()
+        & ~points["variant"].str.startswith(BASE).to_numpy()
     )
     order = points[within].sort_values(["difference", "latency_ms_p50"], ascending=[False, True]).index
-    return points.assign(
-        within=within, on_front=~no_worse.any(0), chosen=points.index == (order[0] if len(order) else -1)
-    )
+    return points.assign(within=within, on_front=~beats.any(0), chosen=points.index == (order[0] if len(order) else -1))
 
 
 def _choice(points: pd.DataFrame, budget: Budget) -> Choice:
@@ -231,7 +230,7 @@ def _impossible(weighed: pd.DataFrame, budget: Budget) -> str:
 
 
 def _too_lossy(points: pd.DataFrame, budget: Budget) -> str:
-    files = points[~points["variant"].str.startswith("base ")]
+    files = points[~points["variant"].str.startswith(BASE)]
     best = files.loc[files["difference"].idxmax()]
     return (
         f"no file within {budget}: of those that are small and fast enough, the best is {best['variant']}, which "
