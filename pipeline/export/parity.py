@@ -27,7 +27,8 @@ from pipeline.quiet import quiet
 
 # Signal to noise that every layer of a float file must have, dB. Integer files have no bound of their own: what their
 # rounding may cost is a matter of the task's score, and how much of it each layer brings in is what the table is for.
-BOUNDS = {"float32": 60.0, "float16": 40.0}
+# Kernels of 11 bits lose 71 dB once, and 40 after the 52 layers of a MobileNetV2 that is hardly trained.
+BOUNDS = {"float32": 60.0, "float16": 30.0}
 _SILENCE = 1e-12
 
 
@@ -111,7 +112,7 @@ def _file_outputs(content: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
         )
         interpreter.allocate_tensors()
     port = Port.of(interpreter.get_input_details()[0])
-    made = {tensor.name for operator in flatbuffer.operators(content) for tensor in operator.outputs}
+    made = _computed(content)
     wanted = [details for details in interpreter.get_tensor_details() if details["name"] in made]
     values: dict[str, list[np.ndarray]] = {details["name"]: [] for details in wanted}
     for image in port.store(images.astype(np.float32)):
@@ -120,6 +121,16 @@ def _file_outputs(content: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
         for details in wanted:
             values[details["name"]].append(Port.of(details).load(interpreter.get_tensor(details["index"])))
     return {name: np.concatenate(each) for name, each in values.items() if each[0].ndim}
+
+
+def _computed(content: bytes) -> set[str]:
+    """Name the tensors that depend on the input: an unpacked float16 kernel may have the shape of its layer's output."""
+    fixed: set[str] = set()
+    made: set[str] = set()
+    for operator in flatbuffer.operators(content):
+        given = all(tensor.constant or tensor.name in fixed for tensor in operator.inputs)
+        (fixed if given else made).update(tensor.name for tensor in operator.outputs)
+    return made
 
 
 def _match(graph: Graph, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> list[Match]:
