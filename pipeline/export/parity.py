@@ -124,7 +124,7 @@ def _file_outputs(content: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _computed(content: bytes) -> set[str]:
-    """Name the tensors that depend on the input: an unpacked float16 kernel may have the shape of its layer's output."""
+    """Name the tensors that depend on the input: an unpacked float16 kernel may have the shape of an output."""
     fixed: set[str] = set()
     made: set[str] = set()
     for operator in flatbuffer.operators(content):
