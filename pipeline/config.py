@@ -12,6 +12,9 @@ from pipeline.errors import UserError
 from pipeline.registry import MODELS, TASKS, suggest
 from pipeline.sections import Compress, Data, Export, OptionsError, Section, Train, component
 
+# What a trained run may set anew; everything else belongs to its model.
+FREE = ("data.source", "data.batch_size", "data.cache_mb", "data.max_corrupt")
+
 
 class Experiment(Section):
     """One experiment. Two equal experiments on one machine give the same run."""
@@ -40,9 +43,26 @@ class Experiment(Section):
         except ValidationError as error:
             raise UserError(f"{where}: {_explain(error, cls)}", usage=True) from None
 
-    def replace(self, overrides: Sequence[str]) -> Self:
-        """Return the experiment with `key=value` overrides applied."""
-        return self.parse(_apply(self.model_dump(mode="json"), overrides), "the experiment") if overrides else self
+    def replace(self, overrides: Sequence[str], *, only: Sequence[str] = ()) -> Self:
+        """Return the experiment with `key=value` overrides applied; `only` names the keys that may differ then."""
+        if not overrides:
+            return self
+        changed = self.parse(_apply(self.model_dump(mode="json"), overrides), "the experiment")
+        if only and changed._without(only) != self._without(only):
+            raise UserError(
+                f"here only {', '.join(only)} can be set; the rest is part of the trained model", usage=True
+            )
+        return changed
+
+    def _without(self, keys: Sequence[str]) -> dict[str, Any]:
+        values = self.model_dump(mode="json")
+        for key in keys:
+            *sections, last = key.split(".")
+            inner = values
+            for section in sections:
+                inner = inner[section]
+            inner.pop(last)
+        return values
 
     def compressed(self, base: str | Path, recipe: str | Path | None = None, overrides: Sequence[str] = ()) -> Self:
         """Return the experiment of a run that is to be made from `base`, the run of this one.

@@ -12,24 +12,20 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from pipeline.config import Experiment
-from pipeline.data.input import Prepared, prepare
-from pipeline.data.preprocess import Preprocess
+from pipeline.config import FREE, Experiment
+from pipeline.data.input import Prepared
+from pipeline.data.opening import decode_split, open_source
 from pipeline.data.source import Source
-from pipeline.data.split import with_validation
 from pipeline.errors import UserError
 from pipeline.evaluation import figures
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, score
 from pipeline.evaluation.statistics import Interval
-from pipeline.registry import SOURCES, TASKS
+from pipeline.registry import TASKS
 from pipeline.runs import Run, write_atomically
 from pipeline.tasks.base import Task
 
 log = logging.getLogger(__name__)
-
-# What an evaluation may set anew; everything else belongs to the trained model.
-_FREE = ("source", "batch_size", "cache_mb", "max_corrupt")
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ def evaluate(run: Run | Path | str, *, split: str = "test", overrides: Sequence[
     """
     run = run if isinstance(run, Run) else Run.open(run)
     own = run.experiment
-    experiment = _replaced(own, overrides)
+    experiment = own.replace(overrides, only=FREE)
     is_own = experiment.data.source == own.data.source
     source = _source(run, experiment, split, is_own)
     # The counts only matter to a loss, and none is computed here.
@@ -82,24 +78,9 @@ def evaluate(run: Run | Path | str, *, split: str = "test", overrides: Sequence[
     return evaluation
 
 
-def _replaced(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
-    changed = experiment.replace(overrides)
-    if _fixed(changed) != _fixed(experiment):
-        allowed = ", ".join(f"data.{name}" for name in _FREE)
-        raise UserError(f"an evaluation can set {allowed} and nothing else; the rest is part of the model.", usage=True)
-    return changed
-
-
-def _fixed(experiment: Experiment) -> Experiment:
-    return experiment.model_copy(update={"data": experiment.data.model_copy(update=dict.fromkeys(_FREE))})
-
-
 def _source(run: Run, experiment: Experiment, split: str, is_own: bool) -> Source:
-    data = experiment.data
-    source = SOURCES.build(data.source.name, **data.source.options)
     # A run validates on a part of its train split, which is then no longer train; of other data train is all of it.
-    if "train" in source.splits and (is_own or split == "validation"):
-        source = with_validation(source, data.validation, experiment.train.seed)
+    source = open_source(experiment.data, experiment.train.seed, validated=is_own or split == "validation")
     if split not in source.splits:
         raise UserError(f"there is no split {split!r}; this source has {', '.join(source.splits)}.")
     if source.classes != run.classes:
@@ -115,19 +96,10 @@ def _source(run: Run, experiment: Experiment, split: str, is_own: bool) -> Sourc
 
 
 def _prepare(experiment: Experiment, source: Source, split: str, task: Task) -> Prepared:
-    data = experiment.data
     missing = [field for field in task.fields if field not in source.fields]
     if missing:
         raise UserError(f"this data has no {' and no '.join(missing)}, which the task {experiment.task.name} needs.")
-    return prepare(
-        source.splits[split],
-        Preprocess(data.image_size, data.channels, data.resize),
-        fields=task.fields,
-        classes=len(source.classes),
-        cache_bytes=data.cache_mb * 2**20,
-        max_corrupt=data.max_corrupt,
-        name=split,
-    )
+    return decode_split(experiment.data, source.splits[split], task.fields, len(source.classes), split)
 
 
 def _slug(options: dict) -> str:

@@ -7,11 +7,10 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from pipeline.config import Experiment
-from pipeline.data.input import prepare
-from pipeline.data.preprocess import Preprocess
+from pipeline.data.opening import decode_split, open_source
 from pipeline.data.source import Source
-from pipeline.data.split import subset, with_validation
-from pipeline.registry import SOURCES, TASKS
+from pipeline.data.split import subset
+from pipeline.registry import TASKS
 from pipeline.runs import write_atomically
 
 _SHOWN = 32
@@ -20,9 +19,7 @@ _WIDTH = 800  # pixels of the whole picture, unless two tiles need more
 
 def preview(experiment: Experiment, picture: Path | None = None) -> pd.DataFrame:
     """Count images per class and split; with `picture`, write a grid of augmented training images (a PNG) there."""
-    data = experiment.data
-    source = SOURCES.build(data.source.name, **data.source.options)
-    source = with_validation(source, data.validation, experiment.train.seed)
+    source = open_source(experiment.data, experiment.train.seed)
     if picture is not None:
         write_atomically(picture, lambda path: augmented(experiment, source).save(path))
     return count(source)
@@ -41,22 +38,14 @@ def count(source: Source) -> pd.DataFrame:
 
 def augmented(experiment: Experiment, source: Source) -> Image.Image:
     """Draw the first epoch's first training images as the model will see them, masks laid over."""
-    data = experiment.data
     task = TASKS.build(experiment.task.name, source.classes, None, **_without_weights(experiment))
     train = source.splits["train"]
     some = np.linspace(0, train.count - 1, min(_SHOWN, train.count)).astype(int)
-    prepared = prepare(
-        subset(train, some),
-        Preprocess(data.image_size, data.channels, data.resize),
-        fields=task.fields,
-        classes=len(source.classes),
-        cache_bytes=2**30,
-        max_corrupt=1.0,
-        name="train",
-    )
+    any_few = experiment.data.model_copy(update={"cache_mb": 1024, "max_corrupt": 1.0})
+    prepared = decode_split(any_few, subset(train, some), task.fields, len(source.classes), "train")
     batches = prepared.training(
         batch_size=prepared.count,
-        augment=[(one.name, one.options) for one in data.augment],
+        augment=[(one.name, one.options) for one in experiment.data.augment],
         seed=experiment.train.seed,
         start_step=0,
         total_steps=1,

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from pipeline.config import Experiment
-from pipeline.errors import UserError
+from pipeline.config import FREE, Experiment
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scoring import keras_predictor, load_model
 from pipeline.export.agreement import Agreement, compare_on
@@ -26,8 +25,6 @@ from pipeline.runs import Run, write_atomically
 log = logging.getLogger(__name__)
 
 _PARITY_IMAGES = 8  # whose values inside are compared, layer by layer
-# What an export may set anew, beside its own section; everything else belongs to the trained model.
-_FREE = ("source", "batch_size", "cache_mb", "max_corrupt")
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     hold what its name says.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    experiment = _replaced(run.experiment, overrides)
+    experiment = run.experiment.replace(overrides, only=("export", *FREE))
     model = load_model(run)
     inputs = open_inputs(experiment, run.classes)
     paths = _write_files(run, experiment, model, inputs)
@@ -78,15 +75,6 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     speed = fastest({variant: latency[path, 1] for variant, path in paths.items()})
     verdict = f"{speed}; {_losses(results, experiment.export.margin)}"
     return Export(run, results, verdict, compression)
-
-
-def _replaced(experiment: Experiment, overrides: Sequence[str]) -> Experiment:
-    changed = experiment.replace(overrides)
-    free = {"data": experiment.data.model_copy(update={key: getattr(changed.data, key) for key in _FREE})}
-    if changed != experiment.model_copy(update=free | {"export": changed.export}):
-        allowed = ", ".join(f"data.{name}" for name in _FREE)
-        raise UserError(f"an export can set export.*, {allowed}; the rest is part of the trained model", usage=True)
-    return changed
 
 
 def _write_files(run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs) -> dict[str, Path]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.config import Experiment
-from pipeline.data.input import Prepared, prepare
+from pipeline.data.input import Prepared
+from pipeline.data.opening import decode_split, open_source, preprocess_of
 from pipeline.data.preprocess import Preprocess
-from pipeline.data.source import Split
-from pipeline.data.split import subset, with_validation
+from pipeline.data.split import subset
 from pipeline.errors import UserError
-from pipeline.registry import SOURCES, TASKS
+from pipeline.registry import TASKS
 from pipeline.tasks.base import Task
 
 
@@ -31,8 +31,7 @@ def open_inputs(experiment: Experiment, classes: tuple[str, ...]) -> Inputs:
     Raises UserError when the source has no test split, or other classes than the model.
     """
     data = experiment.data
-    source = SOURCES.build(data.source.name, **data.source.options)
-    source = with_validation(source, data.validation, experiment.train.seed)
+    source = open_source(data, experiment.train.seed)
     if "test" not in source.splits:
         raise UserError("the source has no test split to compare the exported files on")
     if source.classes != classes:
@@ -40,27 +39,15 @@ def open_inputs(experiment: Experiment, classes: tuple[str, ...]) -> Inputs:
     train = source.splits["train"]
     # The counts only matter to a loss, and none is computed here.
     task = TASKS.build(experiment.task.name, classes, [1] * len(classes), **experiment.task.options)
-    preprocess = Preprocess(data.image_size, data.channels, data.resize)
-
-    def prepared(split: Split, name: str, max_corrupt: float) -> Prepared:
-        return prepare(
-            split,
-            preprocess,
-            fields=task.fields,
-            classes=len(classes),
-            cache_bytes=data.cache_mb * 2**20,
-            max_corrupt=max_corrupt,
-            name=name,
-        )
-
     # Evenly over the split, as files mostly lie sorted by class.
     wanted = min(experiment.export.calibration_images, train.count)
     chosen = subset(train, np.unique(np.linspace(0, train.count - 1, wanted).astype(int)))
-    calibration = prepared(chosen, "calibration", 1.0)
+    any_few = data.model_copy(update={"max_corrupt": 1.0})  # a few images may well be corrupt ones
+    calibration = decode_split(any_few, chosen, task.fields, len(classes), "calibration")
     return Inputs(
         task=task,
-        preprocess=preprocess,
-        test=prepared(source.splits["test"], "test", data.max_corrupt),
+        preprocess=preprocess_of(data),
+        test=decode_split(data, source.splits["test"], task.fields, len(classes), "test"),
         calibration=np.concatenate([images for images, _ in real_images(calibration, task, data.batch_size)]),
     )
 

@@ -57,15 +57,15 @@ _Opened = tuple[Callable[[np.ndarray], np.ndarray], Preprocess, tuple[str, ...]]
 
 
 def _open_run(path: Path) -> _Opened:
+    from pipeline.data.opening import preprocess_of
     from pipeline.evaluation.scoring import keras_predictor, load_model
     from pipeline.registry import TASKS
 
     run = Run.open(path)
     experiment = run.experiment
-    data = experiment.data
     # The counts only matter to a loss, and none is computed here.
     task = TASKS.build(experiment.task.name, run.classes, [1] * len(run.classes), **experiment.task.options)
-    return keras_predictor(load_model(run), task), Preprocess(data.image_size, data.channels, data.resize), run.classes
+    return keras_predictor(load_model(run), task), preprocess_of(experiment.data), run.classes
 
 
 def _open_file(path: Path) -> _Opened:

@@ -7,12 +7,11 @@ import keras
 import numpy as np
 
 from pipeline.config import Experiment
-from pipeline.data.input import Prepared, prepare
-from pipeline.data.preprocess import Preprocess
+from pipeline.data.input import Prepared
+from pipeline.data.opening import decode_split, open_source
 from pipeline.data.source import Source
-from pipeline.data.split import with_validation
 from pipeline.errors import UserError
-from pipeline.registry import OPTIMIZERS, SCHEDULES, SOURCES, TASKS
+from pipeline.registry import OPTIMIZERS, SCHEDULES, TASKS
 from pipeline.runs import Run
 from pipeline.tasks.base import Task
 from pipeline.training.callbacks import standard_callbacks
@@ -21,14 +20,12 @@ from pipeline.training.loop import Batches, Loop, Settings
 from pipeline.training.runtime import Runtime
 
 
-def open_source(experiment: Experiment) -> tuple[Source, Task]:
+def open_task(experiment: Experiment) -> tuple[Source, Task]:
     """Open an experiment's source, with a validation split, and its task; no image is decoded.
 
     Raises UserError when the source lacks what the task needs.
     """
-    data = experiment.data
-    source = SOURCES.build(data.source.name, **data.source.options)
-    source = with_validation(source, data.validation, experiment.train.seed)
+    source = open_source(experiment.data, experiment.train.seed)
     task = TASKS.build(experiment.task.name, source.classes, _label_counts(source), **experiment.task.options)
     _check_fields(experiment, source, task)
     return source, task
@@ -36,17 +33,8 @@ def open_source(experiment: Experiment) -> tuple[Source, Task]:
 
 def prepare_splits(experiment: Experiment, source: Source, task: Task) -> dict[str, Prepared]:
     """Decode the training and the validation split."""
-    data = experiment.data
     return {
-        name: prepare(
-            source.splits[name],
-            Preprocess(data.image_size, data.channels, data.resize),
-            fields=task.fields,
-            classes=len(source.classes),
-            cache_bytes=data.cache_mb * 2**20,
-            max_corrupt=data.max_corrupt,
-            name=name,
-        )
+        name: decode_split(experiment.data, source.splits[name], task.fields, len(source.classes), name)
         for name in ("train", "validation")
     }
 

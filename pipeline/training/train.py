@@ -12,7 +12,7 @@ from pipeline.runs import Run, write_atomically
 from pipeline.tasks.base import Task
 from pipeline.training.loop import Batches
 from pipeline.training.runtime import Runtime, choose, dtype_policy
-from pipeline.training.setup import build_loop, open_source, prepare_splits
+from pipeline.training.setup import build_loop, open_task, prepare_splits
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
         return Run.create(path, experiment)
     data, settings = experiment.data, experiment.train
     runtime = choose(settings, batch_size=data.batch_size, image_size=data.image_size)
-    source, task = open_source(experiment)
+    source, task = open_task(experiment)
     # The seed comes before the first layer: initial weights and dropout follow from it.
     keras.utils.set_random_seed(settings.seed)
     model = _model(experiment, runtime, task)

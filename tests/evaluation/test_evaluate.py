@@ -117,7 +117,7 @@ def test_an_unknown_split_names_those_that_are_there(digits_run):
 
 @pytest.mark.parametrize("override", ["model.name=lenet5", "data.image_size=[16,16]", "train.seed=5"])
 def test_what_belongs_to_the_model_cannot_be_set(digits_run, override):
-    with pytest.raises(UserError, match=r"an evaluation can set data.source, .* and nothing else"):
+    with pytest.raises(UserError, match=r"here only data.source, .* can be set; the rest is part of the trained model"):
         evaluate(digits_run, overrides=[override])
 
 

@@ -179,7 +179,7 @@ def test_exporting_fewer_variants_leaves_no_stale_file(segmentation_run):
 
 
 def test_overrides_that_belong_to_the_model_are_refused(exported, user_error):
-    with user_error("export.*", "data.source", "trained model"):
+    with user_error("export", "data.source", "trained model"):
         export(exported.run, ["model.filters=[4]"])
 
 

@@ -18,7 +18,7 @@ from pipeline.export.compress.sparsity import KeepZeros, SparsitySchedule
 from pipeline.runs import Run
 from pipeline.training.loop import Loop
 from pipeline.training.runtime import choose
-from pipeline.training.setup import build_loop, open_source, prepare_splits
+from pipeline.training.setup import build_loop, open_task, prepare_splits
 
 _SLOWER = 0.1  # a trained model is near where it should be
 _CHANGES = 100  # of a growing sparsity, during a training
@@ -37,10 +37,10 @@ class Finetuning:
         self.experiment = _changed(experiment, precision="float32", tensorboard=False)
         data = experiment.data
         self.runtime = choose(self.experiment.train, batch_size=data.batch_size, image_size=data.image_size)
-        source, self.task = open_source(self.experiment)
+        source, self.task = open_task(self.experiment)
         self.prepared = prepare_splits(self.experiment, source, self.task)
 
-    def batches(self, count: int) -> Iterator[tuple[Any, Any]]:
+    def batches(self, count: int = 8) -> Iterator[tuple[Any, Any]]:
         """Return some batches of training images and targets, without augmentation, for ranges and importances."""
         settings, size = self.experiment.train, self.experiment.data.batch_size
         chosen = self.prepared["train"].training(

@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 
 Stage = tuple[str, Callable[[keras.Model, Path], keras.Model]]
 
-_BATCHES = 8  # that ranges and Taylor importances are taken from
-
 
 def compress_run(experiment: Experiment, path: Path | str, *, force: bool = False) -> Run:
     """Make the run that an experiment with a `compress` section describes, from the run that is its base.
@@ -126,7 +124,7 @@ class _Compression:
     def _fewer_channels(self, model: keras.Model, channels: Channels) -> keras.Model:
         importance = channels.importance
         if importance == "taylor":
-            importance = taylor(self.tuning.task.loss, self.tuning.batches(_BATCHES))
+            importance = taylor(self.tuning.task.loss, self.tuning.batches())
         return prune_channels(
             model,
             1 - (1 - channels.ratio) ** (1 / channels.rounds),
@@ -136,7 +134,7 @@ class _Compression:
         )
 
     def _quantized(self, model: keras.Model, qat: Qat) -> keras.Model:
-        images = (images for images, _ in self.tuning.batches(_BATCHES))
+        images = (images for images, _ in self.tuning.batches())
         return calibrated(model, qat.bits, images, wide_ends=qat.wide_ends)
 
 

@@ -38,7 +38,6 @@ from pipeline.runs import Run
 log = logging.getLogger(__name__)
 
 _SURVIVORS = 2
-_CALIBRATION_BATCHES = 8
 _TEACHER = {"weight": 1.0}
 _ORIGINAL = (Numbers("float32", None), Numbers("int8", None))  # what the run gives without compression
 
@@ -73,6 +72,7 @@ def search(run: Run, budget: Budget, *, epochs: int = 16) -> Choice:
     log.info("search: measuring %d structures in %d formats, untrained", len(structures), len(NUMBERS))
     with tempfile.TemporaryDirectory() as folder:
         weighed = weigh(structures, ground.task.decode, Path(folder))
+    _check_need(weighed, budget)
     fitting = weighed[[budget.allows(size=row.bytes, latency=row.latency_ms) for row in weighed.itertuples()]]
     if fitting.empty:
         raise UserError(_impossible(weighed, budget))
@@ -104,7 +104,7 @@ class _Ground:
 
     def images(self, image_size: tuple[int, int]) -> Iterator[Any]:
         """Yield some training images, for ranges."""
-        return (images for images, _ in self.tuning(image_size).batches(_CALIBRATION_BATCHES))
+        return (images for images, _ in self.tuning(image_size).batches())
 
     def batches(self, image_size: tuple[int, int]) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
         """Yield the validation split."""
@@ -218,6 +218,16 @@ def _choice(points: pd.DataFrame, budget: Budget) -> Choice:
         f"{points['within'].sum()} files within {budget} it loses least"
     )
     return Choice(overrides, points, reason)
+
+
+def _check_need(weighed: pd.DataFrame, budget: Budget) -> None:
+    """Raise UserError where the original in float16, which computes as it does, is within the budget."""
+    own = next(weighed.itertuples())  # the first structure is the whole network, the first format float16
+    if budget.allows(size=own.bytes, latency=own.latency_ms):
+        raise UserError(
+            f"nothing has to be compressed: the run's own {own.numbers} file has {own.bytes:,} bytes and takes "
+            f"{own.latency_ms:.3g} ms, which is within {budget}; export it, or ask for less"
+        )
 
 
 def _impossible(weighed: pd.DataFrame, budget: Budget) -> str:

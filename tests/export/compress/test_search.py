@@ -98,6 +98,11 @@ def test_a_budget_that_cannot_be_met_says_what_can(digits_run):
         search(digits_run, Budget(size=6_500, drop=1e-9), epochs=1)
 
 
+def test_a_budget_that_the_run_itself_meets_is_said_at_once(digits_run):
+    with pytest.raises(UserError, match=r"nothing has to be compressed: the run's own float16 file has [\d,]+ bytes"):
+        search(digits_run, Budget(size=10_000_000, drop=1))
+
+
 def test_a_run_that_is_none_is_named(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         compress(Run(tmp_path / "gone").path, tmp_path / "out", budget="size<1kB")
