@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: setup train eval export compress predict data test check bench notebooks clean help
+.PHONY: setup train eval export compress predict demo data test check bench notebooks clean help
 .NOTPARALLEL:
 
 setup: $(STAMP) ## install everything into .venv (the other targets do it when needed)
@@ -37,6 +37,9 @@ compress: $(STAMP) ## make RUN smaller and faster by RECIPE (small tiny qat zip 
 
 predict: $(STAMP) ## say what is in IMAGES='a.jpg b.jpg' with RUN
 	@$(BIN)/pipeline predict $(RUN) $(IMAGES)
+
+demo: $(STAMP) ## try RUN's .tflite files in the browser: pictures, camera, variants side by side
+	@$(BIN)/pipeline demo $(RUN)
 
 data: $(STAMP) ## look at CONFIG's images: counts, classes, unreadable files, a picture of the augmentation
 	@mkdir -p $(RUN)-data

@@ -139,6 +139,21 @@ def predict(
 
 
 @app.command()
+def demo(
+    source: Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run, its export folder, or a zip of it.")],
+    port: Annotated[int, typer.Option(help="On this machine; 0 takes a free one.")] = 8765,
+    variant: Annotated[str | None, typer.Option(help="Which file answers first.")] = None,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
+) -> None:
+    """Try the exported files in the browser: pictures, camera, all variants side by side."""
+    with quiet():
+        import ai_edge_litert.interpreter  # noqa: F401
+    from pipeline.export.demo import demo as serve
+
+    serve(source, port=port, variant=variant, show=not no_open)
+
+
+@app.command()
 def data(
     config: _Config = "digits",
     overrides: _Overrides = None,

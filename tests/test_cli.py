@@ -30,7 +30,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
 def test_help_names_every_command(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    for command in ("train", "eval", "export", "compress", "predict", "data", "list", "doctor"):
+    for command in ("train", "eval", "export", "compress", "predict", "demo", "data", "list", "doctor"):
         assert f" {command} " in out
 
 
@@ -47,6 +47,7 @@ def test_help_names_every_command(run_cli):
         (["compress", "no/such/run"], 1, "does not exist"),
         (["compress", "no/such/run", "--budget", "size<1furlong"], 2, "the unit 'furlong'"),
         (["predict", "no/such/run", "a.jpg"], 1, "no/such/run"),
+        (["demo", "no/such/run"], 1, "does not exist"),
         (["frobnicate"], 2, "frobnicate"),
     ],
 )
