@@ -19,7 +19,6 @@ from pipeline.tasks.drawing import palette
 
 log = logging.getLogger(__name__)
 
-PORT = 8765
 FLOAT_TOLERANCE, HYBRID_TOLERANCE = 2e-6, 0.02
 _LABELS, _PREPROCESS, _GOLDEN = "labels.txt", "preprocess.json", "golden.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.-]+\.tflite")
@@ -39,7 +38,7 @@ _RUNTIMES = ("litert_wasm_internal", "litert_wasm_compat_internal")
 _BARE_IMPORT, _OWN_IMPORT = b'from "@litertjs/wasm-utils"', b'from "/runtime/wasm-utils.js"'
 
 
-def demo(source: Path | str, *, port: int = PORT, variant: str | None = None, show: bool = True) -> None:
+def demo(source: Path | str, *, port: int = 0, variant: str | None = None, show: bool = True) -> None:
     """Serve the page until Ctrl-C; `show` opens it in the default browser."""
     server = open_server(source, port=port, variant=variant)
     log.info("the demo is at %s (on this machine only); Ctrl-C ends it", server.url)
@@ -66,7 +65,8 @@ def _find_bundle(source: Path) -> Path | zipfile.Path:
     """Return the folder, on disk or inside a zip, that holds the .tflite files."""
     if not source.exists():
         raise UserError(f"{source} does not exist; give a run folder, an export folder or a bundle's zip")
-    if source.is_file() and not zipfile.is_zipfile(source):
+    # A .tflite file with its labels behind it is a zip archive, too.
+    if source.is_file() and (source.suffix == ".tflite" or not zipfile.is_zipfile(source)):
         raise UserError(f"{source} is neither a run folder, an export folder nor a bundle's zip", usage=True)
     folder = source if source.is_dir() else zipfile.Path(source)
     for candidate in (folder, folder / "export", *(() if source.is_dir() else folder.iterdir())):
@@ -82,25 +82,32 @@ def _read_facts(bundle: Path | zipfile.Path, source: Path, chosen: str | None) -
             raise UserError(f"{source} has no {name} beside its .tflite files; export the run again")
     paths = [entry for entry in bundle.iterdir() if _FILE_NAME.fullmatch(entry.name)]
     paths.sort(key=lambda path: (path.name != "float32.tflite", path.name))
-    variants = [_describe(path) for path in paths]
+    labels = (bundle / _LABELS).read_text(encoding="utf-8").splitlines()
+    variants = [_describe(path, len(labels)) for path in paths]
     names = [variant["name"] for variant in variants]
     if chosen is not None and chosen not in names:
         raise UserError(f"{source} has no variant {chosen!r}; it has {', '.join(names)}", usage=True)
     golden = [_GOLDEN] if (bundle / _GOLDEN).is_file() else []
     files = [_LABELS, _PREPROCESS, *golden, *(path.name for path in paths)]
-    count = len((bundle / _LABELS).read_text(encoding="utf-8").splitlines())
     return {
-        "title": source.resolve().stem,
+        "title": _title(source.resolve()),
         "variants": variants,
         "chosen": chosen,
         "files": files,
-        "colours": palette(count).tolist(),
+        "colours": palette(len(labels)).tolist(),
     }
 
 
-def _describe(path: Path | zipfile.Path) -> dict[str, Any]:
+def _title(source: Path) -> str:
+    run = source.parent if source.name == "export" else source
+    return run.stem if run.is_file() else run.name
+
+
+def _describe(path: Path | zipfile.Path, labels: int) -> dict[str, Any]:
     content = path.read_bytes()
     model = LiteModel(content, name=path.name)
+    if model.output.shape[-1] != labels:
+        raise UserError(f"{path.name} gives {model.output.shape[-1]} classes, but labels.txt beside it has {labels}")
     return {
         "name": path.name.removesuffix(".tflite"),
         "bytes": len(content),

@@ -29,9 +29,7 @@ def install(folder: Path) -> Path:
             for name in (MANIFEST, LOCK):
                 shutil.copyfile(folder / name, temporary / name)
             _npm_ci(temporary)
-            # A second process may have been as fast; what it installed is the same.
-            if not installed.is_dir():
-                temporary.rename(installed)
+            _move(temporary, installed)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return installed / "node_modules"
@@ -41,6 +39,14 @@ def cache() -> Path:
     """Return where installed packages are kept: $PIPELINE_CACHE, or the user's cache folder."""
     chosen = os.environ.get("PIPELINE_CACHE")
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "pipeline"
+
+
+def _move(folder: Path, target: Path) -> None:
+    try:
+        folder.rename(target)
+    except OSError:
+        if not target.is_dir():  # a second process may have been faster; what it installed is the same
+            raise
 
 
 def _npm_ci(folder: Path) -> None:

@@ -7,7 +7,8 @@ import { connectSources } from "/sources.js";
 import { fromPixels } from "/picture.js";
 import { preprocess } from "/preprocess.js";
 import { median, startRuntime, Variant } from "/variant.js";
-import { $, announce, element, fillRow, markChosen, percent, showBars, showProblem, showVariants, time } from "/view.js";
+import { $, announce, element, fillRow, markChosen, percent, showBars, showProblem, showVariants } from "/view.js";
+import { small, time } from "/view.js";
 
 const FRAMES = 9; // whose times the latency of a live picture is the median of
 const page = { facts: null, labels: [], spec: null, golden: [], models: new Map(), chosen: null, picture: null };
@@ -116,7 +117,7 @@ async function compare(other, pixels, expected) {
   const [best] = rank(values, page.labels, other.outputShape);
   const distance = isMask(other.outputShape)
     ? percent(agreement(...[values, expected].map((output) => classMap(output, page.labels.length))))
-    : largestDifference(values, expected).toPrecision(1);
+    : small(largestDifference(values, expected));
   fillRow(other.name, { best, distance, milliseconds });
 }
 
@@ -158,7 +159,7 @@ async function check() {
   verdict.textContent = "Checking…";
   const { checked, wrong, worst, allowed, agrees } = await checkAnswers(model(), page.golden);
   const labelled = sameLabels(model(), page.labels);
-  const figures = `largest difference ${worst.toPrecision(2)}, allowed ${allowed.toPrecision(2)}`;
+  const figures = `largest difference ${small(worst)}, allowed ${small(allowed)}`;
   const sentences = {
     [`✓ ${page.chosen} gives the recorded answers on all ${checked} images (${figures}).`]: agrees && labelled,
     [`✗ ${page.chosen} gives other answers than recorded on ${wrong} of ${checked} images (${figures}).`]: wrong > 0,

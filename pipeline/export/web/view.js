@@ -56,7 +56,7 @@ function refusedRow(fact, reason) {
 function variantRow(fact, radio) {
   const row = element("tr", {}, element("th", { scope: "row" }, element("label", {}, radio, fact.name)));
   row.dataset.variant = fact.name;
-  row.append(cell("number", Math.round(fact.bytes / 1024).toLocaleString("en")));
+  row.append(cell("number size", Math.round(fact.bytes / 1024).toLocaleString("en")));
   return row;
 }
 
@@ -97,6 +97,12 @@ export function percent(share) {
 
 export function time(milliseconds) {
   return milliseconds >= 100 ? milliseconds.toFixed(0) : milliseconds.toPrecision(2);
+}
+
+/** Write a small difference shortly. */
+export function small(value) {
+  if (value === 0) return "0";
+  return value < 1e-3 ? value.toExponential(1) : value.toPrecision(2);
 }
 
 /** Make an element with properties and children. */

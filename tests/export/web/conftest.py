@@ -1,45 +1,25 @@
 """What the demo's tests share: small bundles made by hand, a server that runs, and Chromium that is driven."""
 
 import base64
-import contextlib
 import json
-import shutil
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+from driving import HERE, serve
 
 from pipeline.data.preprocess import Preprocess
 from pipeline.errors import UserError
 from pipeline.export.convert import convert
-from pipeline.export.demo import open_server
 from pipeline.export.interpreter import LiteModel
 from pipeline.export.npm import install
 from pipeline.registry import RECIPES
 
-HERE = Path(__file__).parent
-SECONDS = 240
-
-
-@dataclass(frozen=True)
-class Said:
-    """What the page showed after loading and after each step, and what it must not do at all."""
-
-    steps: list[dict[str, Any]]
-    violations: list[str]
-    foreign: list[str]
-    errors: list[str]
-    isolated: bool
-
-    @property
-    def last(self) -> dict[str, Any]:
-        return self.steps[-1]
+WEB = Path(__file__).parents[3] / "pipeline" / "export" / "web"
 
 
 @dataclass(frozen=True)
@@ -48,45 +28,20 @@ class Demo:
 
     url: str
     folder: Path
-    labels: list[str] = field(default_factory=list)
+
+    @property
+    def labels(self) -> list[str]:
+        return (self.folder / "labels.txt").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.fixture(scope="session")
 def node_packages() -> Path:
-    """Install the pinned playwright-core, and see that the runtime can be had; leave the test out where they cannot."""
+    """Install the page's runtime and playwright-core; leave the test out where that cannot be done."""
     try:
-        install(Path(str(HERE.parents[2] / "pipeline" / "export" / "web")))
+        install(WEB)
         return install(HERE)
     except UserError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def drive(node_packages) -> Callable[..., Said]:
-    """Return a function that drives the page by steps, with planted faults."""
-
-    def run(url: str, steps: list[list], *, faults: tuple = (), view: dict | None = None) -> Said:
-        job = {
-            "url": url,
-            "chromium": shutil.which("chromium"),
-            "modules": str(node_packages),
-            "steps": steps,
-            "faults": faults,
-            "view": view or {},
-        }
-        done = subprocess.run(
-            ["node", HERE / "drive.mjs"],
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        answer = json.loads(done.stdout)
-        return Said(answer.pop("said"), **answer)
-
-    return run
 
 
 @pytest.fixture(scope="session")
@@ -95,8 +50,8 @@ def classifier(variants, images, tmp_path_factory, node_packages) -> Iterator[De
     labels = ["ant", "bee", "cat", "dog", "eel"]
     folder = tmp_path_factory.mktemp("classifier")
     write_bundle(folder, variants, images[:4], labels)
-    with serve(folder) as served:
-        yield served
+    with serve(folder) as url:
+        yield Demo(url, folder)
 
 
 @pytest.fixture(scope="session")
@@ -110,25 +65,8 @@ def segmenter(images, tmp_path_factory, node_packages) -> Iterator[Demo]:
     variants = {name: RECIPES.build(name, float_file, images[:8]) for name in ("float32", "uint8")}
     folder = tmp_path_factory.mktemp("segmenter")
     write_bundle(folder, variants, images[:4], ["red", "green", "blue"])
-    with serve(folder) as served:
-        yield served
-
-
-@pytest.fixture(scope="session")
-def serving(node_packages):
-    """Return the context in which a bundle's folder is served."""
-    return serve
-
-
-@contextlib.contextmanager
-def serve(folder: Path) -> Iterator[Demo]:
-    """Serve a folder in a thread."""
-    with open_server(folder) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield Demo(server.url, folder, (folder / "labels.txt").read_text().splitlines())
-        server.shutdown()
-        thread.join()
+    with serve(folder) as url:
+        yield Demo(url, folder)
 
 
 def write_bundle(folder: Path, variants: dict[str, bytes], images: np.ndarray, labels: list[str]) -> None:

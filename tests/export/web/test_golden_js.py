@@ -4,6 +4,7 @@ import shutil
 import zipfile
 
 import pytest
+from driving import drive, serve
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -18,7 +19,7 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def checked(drive, classifier, variants):
+def checked(classifier, variants):
     """What the page says of every variant that the runtime takes."""
     taken = [name for name in variants if name not in REFUSED]
     said = drive(classifier.url, [step for name in taken for step in (["choose", name], ["check"])])
@@ -42,19 +43,19 @@ def test_the_others_are_refused_with_the_runtime_s_reason(checked):
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_planted_faults_are_found(drive, classifier, fault):
+def test_planted_faults_are_found(classifier, fault):
     verdict = drive(classifier.url, [["check"]], faults=(fault,)).last["verdict"]
     assert verdict.startswith("✗ float32 gives other answers than recorded on 4 of 4 images"), verdict
 
 
-def test_swapped_labels_are_found(drive, serving, classifier, tmp_path):
+def test_swapped_labels_are_found(classifier, tmp_path):
     """The labels behind the model, inside its file, tell that labels.txt is another list."""
     shutil.copytree(classifier.folder, tmp_path / "bundle")
     for path in (tmp_path / "bundle").glob("*.tflite"):
         with zipfile.ZipFile(path, "a") as archive:
             archive.write(classifier.folder / "labels.txt", "labels.txt")
     swapped = ["/bundle/labels.txt", "ant\nbee\n", "bee\nant\n"]
-    with serving(tmp_path / "bundle") as demo:
-        right, wrong = (drive(demo.url, [["check"]], faults=faults).last["verdict"] for faults in ((), (swapped,)))
+    with serve(tmp_path / "bundle") as url:
+        right, wrong = (drive(url, [["check"]], faults=faults).last["verdict"] for faults in ((), (swapped,)))
     assert right.startswith("✓")
     assert wrong == "✗ labels.txt is not the list of labels inside float32."

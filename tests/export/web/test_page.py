@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from driving import drive
 from PIL import Image
 
 from pipeline.data.preprocess import Preprocess
@@ -26,7 +27,7 @@ def photo(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def used(drive, classifier, photo, tmp_path_factory):
+def used(classifier, photo, tmp_path_factory):
     """What the page said to one person's whole visit."""
     text = tmp_path_factory.mktemp("files") / "notes.txt"
     text.write_text("no picture")
@@ -89,7 +90,7 @@ def test_what_is_no_picture_is_said(used):
     assert used[1]["camera"]["problem"] == ""
 
 
-def test_mask_is_drawn_over_the_picture(drive, segmenter, tmp_path):
+def test_mask_is_drawn_over_the_picture(segmenter, tmp_path):
     halves = np.zeros((40, 40, 3), np.uint8)
     halves[:, :10, 0] = halves[:, 10:, 2] = 255
     Image.fromarray(halves).save(tmp_path / "halves.png")
@@ -105,7 +106,7 @@ def test_mask_is_drawn_over_the_picture(drive, segmenter, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_fits_a_phone(drive, classifier, photo, scheme):
+def test_page_fits_a_phone(classifier, photo, scheme):
     view = {"viewport": {"width": 360, "height": 740}, "colorScheme": scheme}
     said = drive(classifier.url, [["file", str(photo)]], view=view)
     assert said.last["overflow"] == 0

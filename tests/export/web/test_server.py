@@ -105,6 +105,7 @@ def test_run_folder_and_zip_are_served_alike(bundle, tmp_path, form):
     facts = json.loads(pages["/facts.json"].read())
     assert [variant["name"] for variant in facts["variants"]] == ["float32", "uint8"]
     assert len(facts["colours"]) == 5
+    assert facts["title"] == "mine"
 
 
 def test_every_module_that_the_page_imports_is_served(bundle):
@@ -130,6 +131,10 @@ def test_wrong_use_is_one_sentence(bundle, tmp_path, user_error):
         demo.open_server(bundle, variant="int9")
     with user_error("neither a run folder"):
         demo.open_server(bundle / "labels.txt")
+    (bundle / "labels.txt").write_text("a\nb\n")
+    with user_error("5 classes", "labels.txt", "has 2"):
+        demo.open_server(bundle)
+    (bundle / "labels.txt").write_text("a\nb\nc\nd\ne\n")
     with demo.open_server(bundle) as server, user_error("port", "--port"):
         demo.open_server(bundle, port=server.server_port)
     (bundle / "labels.txt").unlink()
