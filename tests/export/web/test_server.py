@@ -2,7 +2,12 @@
 
 import http.client
 import json
+import re
+import signal
+import subprocess
+import sys
 import threading
+import urllib.request
 import zipfile
 
 import pytest
@@ -144,6 +149,21 @@ def test_wrong_use_is_one_sentence(bundle, tmp_path, user_error):
         path.unlink()
     with user_error("no .tflite files", "pipeline export"):
         demo.open_server(bundle)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_command_serves_until_it_is_interrupted(bundle, node_packages):
+    command = [sys.executable, "-m", "pipeline", "demo", bundle, "--port", "0", "--no-open"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            url = re.search(r"http://\S+", process.stderr.readline())[0]
+            with urllib.request.urlopen(f"{url}runtime/wasm-utils.js", timeout=10) as answer:
+                assert answer.headers["Content-Type"].startswith("text/javascript")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 130
+        finally:
+            process.kill()
 
 
 def test_missing_npm_is_said(bundle, monkeypatch, tmp_path, user_error):
