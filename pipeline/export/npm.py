@@ -1,6 +1,7 @@
 """Install pinned Node packages once into a cache, by the lock file that is shipped with this package."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -50,15 +51,16 @@ def _move(folder: Path, target: Path) -> None:
 
 
 def _npm_ci(folder: Path) -> None:
+    wanted = " and ".join(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["dependencies"])
     npm = shutil.which("npm")
     if npm is None:
-        raise UserError("npm is not installed; it is needed once, to fetch the browser's runtime: install Node.js")
-    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        raise UserError(f"npm is not installed, and is needed once, to fetch {wanted}; install Node.js")
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1", "--loglevel=error"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise UserError(f"npm installed nothing within {_SECONDS} seconds; is the registry reachable?") from None
+        raise UserError(f"npm did not fetch {wanted} in {_SECONDS} seconds; is its registry reachable?") from None
     if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.startswith("npm error")]
-        reason = lines[-2 if len(lines) > 1 else -1] if lines else f"exit code {done.returncode}"
-        raise UserError(f"npm could not install the browser's runtime ({reason}); is the registry reachable?")
+        codes = [line.split()[-1] for line in done.stderr.splitlines() if line.startswith("npm error code ")]
+        reason = codes[0] if codes else f"exit code {done.returncode}"
+        raise UserError(f"npm could not fetch {wanted} ({reason}); is its registry reachable?")
