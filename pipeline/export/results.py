@@ -1,5 +1,6 @@
 """The export's table: one row per file, with a verdict against the margin, and which file is the fastest."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def tabulate(
             "difference_high": 100 * difference.high,
             "p_value": difference.p_value,
             "verdict": verdict(difference, margin, higher_is_better=measure.higher_is_better),
+            "images_needed": images_needed(difference, margin, higher_is_better=measure.higher_is_better),
             "max_abs_difference": answers.max_abs_difference,
             "mean_abs_difference": answers.mean_abs_difference,
         }
@@ -52,16 +54,33 @@ def tabulate(
 
 
 def verdict(difference: Comparison, margin: float, *, higher_is_better: bool = True) -> str:
-    """Say whether the whole 95 % interval of the difference stays above the margin (points): non-inferiority.
+    """Say whether the one-sided 95 % limit of the difference stays above the margin (points): non-inferiority.
 
     `ok`: a loss beyond the margin is excluded; `worse`: a loss beyond it is certain; `not shown`: neither, more
     test images would tell.
     """
-    points = 100 if higher_is_better else -100
-    low, high = sorted((points * difference.low, points * difference.high))
-    if low > -margin:
+    lower, _, upper = _gains(difference, higher_is_better)
+    if lower > -margin:
         return "ok"
-    return "worse" if high < -margin else "not shown"
+    return "worse" if upper < -margin else "not shown"
+
+
+def images_needed(difference: Comparison, margin: float, *, higher_is_better: bool = True) -> float:
+    """Return how many test images would exclude a loss beyond the margin (points), if this difference is the true one.
+
+    The limit's distance shrinks with the square root of the number of images. It is nan where no number would do.
+    """
+    lower, gain, _ = _gains(difference, higher_is_better)
+    if gain <= -margin:
+        return math.nan
+    return float(math.ceil(difference.n * ((gain - lower) / (gain + margin)) ** 2))
+
+
+def _gains(difference: Comparison, higher_is_better: bool) -> tuple[float, float, float]:
+    """Return lower limit, value and upper limit in points, a gain being positive."""
+    points = 100 if higher_is_better else -100
+    lower, upper = sorted((points * difference.lower, points * difference.upper))
+    return lower, points * difference.difference, upper
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:

@@ -31,6 +31,7 @@ COLUMNS = [
     "difference_high",
     "p_value",
     "verdict",
+    "images_needed",
     "max_abs_difference",
     "mean_abs_difference",
     "latency_ms_p10",
