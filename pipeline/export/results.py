@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ import pandas as pd
 from pipeline.evaluation.statistics import Comparison, compare, interval
 from pipeline.export.agreement import Agreement
 from pipeline.export.latency import Latency
-from pipeline.tasks.base import Task
+from pipeline.tasks.base import Measure, Task
+
+MOST_UNREST = 0.5  # of a file's rounds: beyond that a ranking says more about the machine's other work than about files
 
 
 def tabulate(
@@ -40,17 +43,25 @@ def tabulate(
             "low": found.low,
             "high": found.high,
             "n": found.n,
-            "difference": 100 * difference.difference,
-            "difference_low": 100 * difference.low,
-            "difference_high": 100 * difference.high,
-            "p_value": difference.p_value,
-            "verdict": verdict(difference, margin, higher_is_better=measure.higher_is_better),
-            "images_needed": images_needed(difference, margin, higher_is_better=measure.higher_is_better),
+            **judge(difference, measure, margin),
             "max_abs_difference": answers.max_abs_difference,
             "mean_abs_difference": answers.mean_abs_difference,
         }
         rows.append(row | _timings([timing for (timed, _), timing in latency.items() if timed == path]))
     return pd.DataFrame(rows)
+
+
+def judge(difference: Comparison, measure: Measure, margin: float) -> dict[str, Any]:
+    """Return the columns that follow from a comparison with the Keras model; `margin` is points."""
+    better = {"higher_is_better": measure.higher_is_better}
+    return {
+        "difference": 100 * difference.difference,
+        "difference_low": 100 * difference.low,
+        "difference_high": 100 * difference.high,
+        "p_value": difference.p_value,
+        "verdict": verdict(difference, margin, **better),
+        "images_needed": images_needed(difference, margin, **better),
+    }
 
 
 def verdict(difference: Comparison, margin: float, *, higher_is_better: bool = True) -> str:
@@ -113,8 +124,20 @@ def _timings(timings: list[Latency]) -> dict[str, float]:
     return columns
 
 
+def _unrest(timing: Latency) -> float:
+    """Return by how much one file's rounds differ: their 10th to 90th percentile over their median."""
+    low, median, high = np.percentile(timing.rounds, (10, 50, 90))
+    return float((high - low) / median)
+
+
 def fastest(latency: Mapping[str, Latency]) -> str:
-    """Name the file with the lowest median time, and its ratio to float32, as measured round by round."""
+    """Name the file with the lowest median time, and its ratio to float32, as measured round by round.
+
+    On a machine that is too busy to tell, no file is named.
+    """
+    unrest = float(np.median([_unrest(one) for one in latency.values()]))
+    if unrest > MOST_UNREST:
+        return f"fastest: not ranked, the machine was busy (the same file's rounds differ by {unrest:.0%})"
     best = min(latency, key=lambda variant: latency[variant].p50)
     if "float32" not in latency or best == "float32":
         return f"fastest here: {best}, {latency[best].p50:.3g} ms per image on one thread"
