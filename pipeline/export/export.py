@@ -60,7 +60,6 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     hold what its name says.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    (run.export_dir / certificate.FILE).unlink(missing_ok=True)  # it would vouch for files that are about to change
     experiment = run.experiment.replace(overrides, only=("export", *FREE))
     model = load_model(run)
     inputs = open_inputs(experiment, run.classes)
@@ -91,6 +90,7 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
 
 
 def _write_files(run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs, facts: Facts) -> dict[str, Path]:
+    (run.export_dir / certificate.FILE).unlink(missing_ok=True)  # it would vouch for files that are about to change
     log.info("converting %s to .tflite", experiment.model.name)
     paths = {}
     variants = experiment.export.variants
