@@ -43,9 +43,9 @@ class Certificate:
         """Return certified, not shown or failed: the worst of all variants'."""
         return _VERDICTS[worst([gate.verdict for gates in self.gates.values() for gate in gates])]
 
-    def variant(self, name: str) -> str:
-        """Return one variant's verdict."""
-        return _VERDICTS[worst([gate.verdict for gate in self.gates[name]])]
+    def variants(self) -> dict[str, str]:
+        """Return each variant's verdict."""
+        return {name: _VERDICTS[worst([gate.verdict for gate in gates])] for name, gates in self.gates.items()}
 
     def summary(self) -> str:
         """Return one line: the verdict, and which gates are open for which files."""
@@ -69,8 +69,9 @@ class Certificate:
 
     def to_json(self) -> str:
         """Write the certificate with its digest."""
+        verdicts = self.variants()
         variants = {
-            name: {"file": f"{name}.tflite", "verdict": self.variant(name), "gates": [asdict(gate) for gate in gates]}
+            name: {"file": f"{name}.tflite", "verdict": verdicts[name], "gates": [asdict(gate) for gate in gates]}
             for name, gates in self.gates.items()
         }
         values = {"format": FORMAT, "verdict": self.verdict, **self.about, "variants": variants, "files": self.files}

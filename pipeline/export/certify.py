@@ -1,4 +1,4 @@
-"""From what an export measured to its certificate."""
+"""From what an export measured to its certificate, and to what else a bundle holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from pipeline.export.gates import (
     signature_gate,
 )
 from pipeline.export.golden import replay
+from pipeline.export.handover import write_card, write_clients
 from pipeline.export.latency import Latency
 from pipeline.export.metadata import Facts
 from pipeline.runs import Run, environment
@@ -36,6 +37,7 @@ class Evidence:
     """
 
     facts: Facts
+    parameters: int
     paths: Mapping[str, Path]
     layers: pd.DataFrame
     results: pd.DataFrame
@@ -44,11 +46,12 @@ class Evidence:
 
 
 def certify(run: Run, experiment: Experiment, evidence: Evidence) -> Certificate:
-    """Put every file of a run's export folder through the gates, and write certificate.json."""
+    """Put every file of a run's export folder through the gates; write card, clients, and at last certificate.json."""
     found = environment()
+    command = found.pop("command")
     [measure] = evidence.results["measure"].unique()
     about = {
-        "command": found.pop("command"),
+        "command": command,
         "environment": found,
         "model": {"name": experiment.model.name, "sha256": sha256(run.model_path.read_bytes())},
         "task": {"name": experiment.task.name, "options": experiment.task.options},
@@ -57,6 +60,9 @@ def certify(run: Run, experiment: Experiment, evidence: Evidence) -> Certificate
     }
     answered = replay(run.export_dir)
     gates = {variant: _gates(variant, evidence, answered[variant], about["margin"]) for variant in evidence.paths}
+    verdicts = Certificate(gates, about, {}).variants()
+    write_card(run.export_dir, experiment, evidence.parameters, evidence.facts, evidence.results, verdicts, command)
+    write_clients(run.export_dir, evidence.facts, experiment.data.resize, list(evidence.paths))
     return write_certificate(run.export_dir, gates, about)
 
 

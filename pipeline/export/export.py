@@ -82,7 +82,9 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     log.info("certifying: every file is made once more, and answers in a clean process")
     again = build_variants(model, list(paths), inputs.task.decode, inputs.calibration, facts)
     rebuilt = {variant: certificate.sha256(content) for variant, content in again}
-    certified = certify(run, experiment, Evidence(facts, paths, layers, results, latency, rebuilt))
+    certified = certify(
+        run, experiment, Evidence(facts, model.count_params(), paths, layers, results, latency, rebuilt)
+    )
     write_report(run)
     speed = fastest({variant: latency[path, 1] for variant, path in paths.items()})
     verdict = f"{speed}; {_losses(results, experiment.export.margin)}"

@@ -218,7 +218,7 @@ def test_the_whole_is_as_good_as_its_worst_part():
     assert worst([FAIL, NOT_SHOWN, PASS]) == FAIL
     gates = {"a": [Gate("score", "f", "b", NOT_SHOWN)], "b": [Gate("golden", "far", "near", FAIL)]}
     certificate = Certificate(gates, {}, {})
-    assert (certificate.verdict, certificate.variant("a")) == ("failed", "not shown")
+    assert (certificate.verdict, certificate.variants()) == ("failed", {"a": "not shown", "b": "failed"})
     assert certificate.failures() == ["b fails the gate 'golden': far (near)"]
     assert certificate.summary() == "failed; score not shown for a; golden fail for b"
 

@@ -53,6 +53,8 @@ def test_every_file_is_there(exported):
     variants = {f"{name}.tflite" for name in exported.run.experiment.export.variants}
     assert len(variants) == 6
     assert {path.name for path in exported.run.export_dir.iterdir()} == variants | {
+        "MODEL_CARD.md",
+        "clients",
         "labels.txt",
         "preprocess.json",
         "golden.npz",
