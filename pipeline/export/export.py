@@ -15,6 +15,7 @@ from pipeline.export import certificate
 from pipeline.export.agreement import Agreement, compare_on
 from pipeline.export.answers import write_answers
 from pipeline.export.certify import Evidence, certify
+from pipeline.export.changes import write_changes
 from pipeline.export.compress.comparison import compare_with_base
 from pipeline.export.golden import write_golden
 from pipeline.export.inputs import Inputs, open_inputs, real_images
@@ -75,6 +76,7 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     outputs = {variant: answers.golden for variant, answers in agreement.files.items()}
     write_golden(run.export_dir, agreement.images, agreement.ids, agreement.keras.golden, outputs)
     write_answers(run.export_dir, agreement, inputs.task)
+    write_changes(run.export_dir, agreement, inputs.task)
     write_atomically(run.export_dir / "results.csv", results.to_csv(index=False))
     compression = compare_with_base(experiment, inputs, agreement, paths) if experiment.compress else None
     if compression is not None:

@@ -54,6 +54,9 @@ def test_every_file_is_there(exported):
     assert len(variants) == 6
     assert {path.name for path in exported.run.export_dir.iterdir()} == variants | {
         "MODEL_CARD.md",
+        "measures.csv",
+        "per_class_change.csv",
+        "flips.json",
         "clients",
         "labels.txt",
         "preprocess.json",
