@@ -1,11 +1,8 @@
 """What the demo's tests share: small bundles made by hand, a server that runs, and Chromium that is driven."""
 
-import base64
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +12,7 @@ from driving import HERE, serve
 from pipeline.data.preprocess import Preprocess
 from pipeline.errors import UserError
 from pipeline.export.convert import convert
+from pipeline.export.golden import write_golden
 from pipeline.export.interpreter import LiteModel
 from pipeline.export.npm import install
 from pipeline.registry import RECIPES
@@ -76,18 +74,5 @@ def write_bundle(folder: Path, variants: dict[str, bytes], images: np.ndarray, l
         (folder / f"{name}.tflite").write_bytes(content)
     (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
     (folder / "preprocess.json").write_text(Preprocess(images.shape[1:3], images.shape[3]).to_json())
-    (folder / "golden.json").write_text(json.dumps(golden(images, answers)))
-
-
-def golden(images: np.ndarray, answers: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Return golden.json's content."""
-    pictures = [
-        {"id": str(i), "pixels": _text(image), "answers": {name: _text(found[i]) for name, found in answers.items()}}
-        for i, image in enumerate(images)
-    ]
-    shape = next(iter(answers.values())).shape[1:]
-    return {"format": 1, "image_shape": images.shape[1:], "output_shape": shape, "images": pictures}
-
-
-def _text(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    ids = np.arange(len(images)).astype(str)
+    write_golden(folder, images, ids, next(iter(answers.values())), answers)
