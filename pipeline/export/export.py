@@ -16,8 +16,10 @@ from pipeline.export.agreement import Agreement, compare_on
 from pipeline.export.compress.comparison import compare_with_base
 from pipeline.export.inputs import Inputs, open_inputs, real_images
 from pipeline.export.latency import measure_all
+from pipeline.export.lint import advise
 from pipeline.export.parity import check_layers, noisiest_layers
 from pipeline.export.results import fastest, summary, tabulate
+from pipeline.export.trial import open_trial
 from pipeline.export.variants import build_variants
 from pipeline.registry import RECIPES
 from pipeline.runs import Run, write_atomically
@@ -58,6 +60,7 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     experiment = run.experiment.replace(overrides, only=("export", *FREE))
     model = load_model(run)
     inputs = open_inputs(experiment, run.classes)
+    advise(run.export_dir, model, experiment.export.variants, inputs.calibration)
     paths = _write_files(run, experiment, model, inputs)
     layers = check_layers(model, paths, inputs.calibration[:_PARITY_IMAGES])
     write_atomically(run.export_dir / "parity.csv", layers.to_csv(index=False))
@@ -80,7 +83,8 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
 def _write_files(run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs) -> dict[str, Path]:
     log.info("converting %s to .tflite", experiment.model.name)
     paths = {}
-    for variant, content in build_variants(model, experiment.export.variants, inputs.task.decode, inputs.calibration):
+    settings = (model, experiment.export.variants, inputs.task.decode, inputs.calibration)
+    for variant, content in build_variants(*settings, open_trial(run, experiment)):
         paths[variant] = run.export_dir / f"{variant}.tflite"
         write_atomically(paths[variant], content)
     for variant in set(RECIPES.names()) - set(paths):  # of an earlier export: results.csv will not know them

@@ -42,14 +42,22 @@ def open_inputs(experiment: Experiment, classes: tuple[str, ...]) -> Inputs:
         task=task,
         preprocess=preprocess_of(data),
         test=decode_split(data, source.splits["test"], task.fields, len(classes), "test"),
-        calibration=_some_images(experiment, task, source.splits["train"], experiment.export.calibration_images),
+        calibration=_some(experiment, task, source.splits["train"], experiment.export.calibration_images)[0],
     )
 
 
 def training_images(experiment: Experiment, classes: tuple[str, ...], count: int) -> np.ndarray:
     """Return up to `count` training images by the evaluation path, uint8 (N, H, W, C)."""
     source = open_source(experiment.data, experiment.train.seed)
-    return _some_images(experiment, _task(experiment, classes), source.splits["train"], count)
+    return _some(experiment, _task(experiment, classes), source.splits["train"], count)[0]
+
+
+def validation_images(
+    experiment: Experiment, classes: tuple[str, ...], count: int
+) -> tuple[Task, np.ndarray, np.ndarray]:
+    """Return the task, and up to `count` validation images, uint8 (N, H, W, C), with their targets `y`."""
+    source, task = open_source(experiment.data, experiment.train.seed), _task(experiment, classes)
+    return task, *_some(experiment, task, source.splits["validation"], count)
 
 
 def _task(experiment: Experiment, classes: tuple[str, ...]) -> Task:
@@ -57,13 +65,15 @@ def _task(experiment: Experiment, classes: tuple[str, ...]) -> Task:
     return TASKS.build(experiment.task.name, classes, [1] * len(classes), **experiment.task.options)
 
 
-def _some_images(experiment: Experiment, task: Task, split: Split, count: int) -> np.ndarray:
+def _some(experiment: Experiment, task: Task, split: Split, count: int) -> tuple[np.ndarray, np.ndarray]:
     data = experiment.data
     # Evenly over the split, as files mostly lie sorted by class.
     chosen = subset(split, np.unique(np.linspace(0, split.count - 1, min(count, split.count)).astype(int)))
     any_few = data.model_copy(update={"max_corrupt": 1.0})  # a few images may well be corrupt ones
     prepared = decode_split(any_few, chosen, task.fields, len(task.classes), "calibration")
-    return np.concatenate([images for images, _ in real_images(prepared, task, data.batch_size)])
+    found = [(images, rest["y"]) for images, rest in real_images(prepared, task, data.batch_size)]
+    images, y = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return images, y
 
 
 def real_images(

@@ -17,7 +17,8 @@ from pipeline.data.opening import open_source
 from pipeline.evaluation.scoring import load_model
 from pipeline.export.compress.quantize_aware import is_quantized, strip_quantization
 from pipeline.export.inputs import training_images
-from pipeline.export.lint_rules import RULES, Subject
+from pipeline.export.lint_rules import RULES
+from pipeline.export.lint_subject import Subject
 from pipeline.registry import MODELS
 from pipeline.runs import Run, write_atomically
 

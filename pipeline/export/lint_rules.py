@@ -6,65 +6,31 @@ What each layer becomes in an integer file is told by the table that quantizatio
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from pipeline.export.compress.decompose import decompose
 from pipeline.export.compress.folding import fold_batch_norm, layer_to_fold_into
-from pipeline.export.compress.graph import Graph, Node, Tensor
+from pipeline.export.compress.graph import Graph, Node
 from pipeline.export.compress.quantization_rules import Role, is_operation, role
 from pipeline.export.compress.quantize_aware import float_islands
-from pipeline.export.compress.rebuild import rebuild
-from pipeline.export.lint_ranges import Spread, measure_spreads
+from pipeline.export.lint_subject import (
+    Subject,
+    chain_back,
+    givers,
+    inner_layers,
+    last_kernels,
+    reaches_a_kernel,
+)
 
 layers = keras.layers
 
 GRAIN = 8  # channels that integer kernels take at a time
 KERNEL_RATIO = 100.0  # between the largest weights of two channels that share a scale
 _DEAD = 1e-4  # a channel below this part of the largest one is switched off, and loses nothing
-_PASSING = (Role.SAME_RANGE, Role.SAME_RANGE_ROUNDED, Role.NOTHING)
 
 Found = Iterator[tuple[str, str]]  # a layer and the figures that were found there, "" where the graph says it all
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A float model under the lint, as its graph, and as the finer graph of integer operations."""
-
-    model: keras.Model
-    images: np.ndarray | None = None
-
-    @cached_property
-    def graph(self) -> Graph:
-        return Graph.of(self.model)
-
-    @cached_property
-    def finer(self) -> Graph:
-        inside = Graph.of(decompose(self.graph, lambda layer: 8))
-        return Graph.of(rebuild(inside))  # flat, so that each operation has an output to look at
-
-    @cached_property
-    def spreads(self) -> dict[str, Spread]:
-        return measure_spreads(self.finer, self.images)
-
-    @property
-    def is_hidden(self) -> bool:
-        """Say whether Python code inside the model keeps its graph from being read."""
-        return any(isinstance(layer, layers.Lambda) for layer in _inner_layers(self.model))
-
-    def outputs(self) -> Iterator[Node]:
-        """Yield what gives the outputs, behind layers that only move values."""
-        for tensor in keras.tree.flatten(self.finer.outputs):
-            yield from _givers(self.finer, tensor)
-
-    def own_name(self, node: Node) -> str:
-        """Return the layer of the model that an operation is a part of."""
-        names = {each.name for each in self.graph.nodes}
-        start = node.name.rpartition("_")[0]
-        return start if node.name not in names and start in names else node.name
 
 
 @dataclass(frozen=True)
@@ -96,7 +62,7 @@ def _rule(*, hurts: str, mend: str, needs: Literal["layers", "graph", "images"] 
 )
 def python_code(subject: Subject) -> Found:
     """Find Lambda layers."""
-    for layer in _inner_layers(subject.model):
+    for layer in inner_layers(subject.model):
         if isinstance(layer, layers.Lambda):
             yield layer.name, ""
 
@@ -108,7 +74,7 @@ def python_code(subject: Subject) -> Found:
 def joined_outputs(subject: Subject) -> Found:
     """Find a concatenation of channels that is given out."""
     for tensor in keras.tree.flatten(subject.finer.outputs):
-        for node in _chain_back(subject.finer, tensor):
+        for node in chain_back(subject.finer, tensor):
             axis = getattr(node.layer, "axis", None)
             if type(node.layer).__name__ == "Concatenate" and axis in (-1, len(node.outputs[0].shape) - 1):
                 yield node.name, ""
@@ -175,7 +141,7 @@ def pooling(subject: Subject) -> Found:
         if _is_mean(node):
             yield node.name, ""
         elif isinstance(node.layer, layers.GlobalAveragePooling2D):
-            [given] = _givers(subject.finer, node.inputs[0])[:1]
+            [given] = givers(subject.finer, node.inputs[0])[:1]
             spread = subject.spreads.get(given.name)
             if spread and spread.is_huge:
                 yield node.name, str(spread)
@@ -199,7 +165,7 @@ def unfolded_norm(subject: Subject) -> Found:
 def outside_normalization(subject: Subject) -> Found:
     """Find images that go into a kernel as they come."""
     for node in subject.finer.nodes:
-        if node.is_input and len(node.outputs[0].shape) == 4 and _reaches_a_kernel(subject.finer, node):
+        if node.is_input and len(node.outputs[0].shape) == 4 and reaches_a_kernel(subject.finer, node):
             yield node.name, ""
 
 
@@ -232,50 +198,12 @@ def softmax_inside(subject: Subject) -> Found:
 )
 def channels(subject: Subject) -> Found:
     """Find kernels with odd channel counts, but for those that give the classes."""
-    last = set(_last_kernels(subject))
+    last = set(last_kernels(subject))
     for node in subject.finer.nodes:
         count = node.outputs[0].shape[-1]
         depthwise = isinstance(node.layer, layers.DepthwiseConv2D)  # it has the channels that it is given
         if role(node) is Role.WEIGHTED and not depthwise and node not in last and count % GRAIN:
             yield subject.own_name(node), f"{count} channels"
-
-
-def _inner_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _inner_layers(layer)
-
-
-def _chain_back(graph: Graph, tensor: Tensor) -> Iterator[Node]:
-    """Yield the nodes before a tensor, nearest first, up to and with the first that changes values."""
-    node = graph.producer(tensor)
-    yield node
-    if role(node) in _PASSING:
-        for given in node.inputs:
-            yield from _chain_back(graph, given)
-
-
-def _givers(graph: Graph, tensor: Tensor) -> list[Node]:
-    return [node for node in _chain_back(graph, tensor) if role(node) not in _PASSING]
-
-
-def _reaches_a_kernel(graph: Graph, node: Node) -> bool:
-    return any(
-        role(reader) is Role.WEIGHTED or (role(reader) in _PASSING and _reaches_a_kernel(graph, reader))
-        for reader in graph.consumers(node.outputs[0])
-    )
-
-
-def _last_kernels(subject: Subject) -> Iterator[Node]:
-    """Yield the kernels that no other kernel follows."""
-    waiting, seen = [subject.finer.producer(x) for x in keras.tree.flatten(subject.finer.outputs)], set()
-    for node in waiting:
-        if role(node) is Role.WEIGHTED:
-            yield node
-        elif node not in seen:
-            seen.add(node)
-            waiting += [subject.finer.producer(tensor) for tensor in node.inputs]
 
 
 def _largest_weights(layer: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.export.compress.quantize_aware import is_quantized, kernel_bits, strip_quantization
 from pipeline.export.compress.quantized_file import convert_quantized
 from pipeline.export.convert import convert
+from pipeline.export.trial import CHOOSING, Trial
 from pipeline.registry import RECIPES
 
 # The variants that a quantisation-aware model of so many bits gives by itself, and their inputs.
@@ -23,7 +24,11 @@ def reference(model: keras.Model, variant: str) -> keras.Model:
 
 
 def build_variants(
-    model: keras.Model, names: Sequence[str], decode: Callable[[Any], Any], calibration: np.ndarray
+    model: keras.Model,
+    names: Sequence[str],
+    decode: Callable[[Any], Any],
+    calibration: np.ndarray,
+    trial: Trial | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the content of each file.
 
@@ -33,6 +38,7 @@ def build_variants(
         names: of the variants, from the registry of recipes.
         decode: from the model's outputs to probabilities, part of the file.
         calibration: images (N, H, W, C) in 0..255.
+        trial: for the recipes that choose by measurement.
     """
     trained = _TRAINED[kernel_bits(model)] if is_quantized(model) else {}
     float_file = None
@@ -41,4 +47,4 @@ def build_variants(
             yield name, convert_quantized(model, decode, ports=trained[name])
             continue
         float_file = float_file or convert(reference(model, name), decode)
-        yield name, RECIPES.build(name, float_file, calibration)
+        yield name, RECIPES.build(name, float_file, calibration, *((trial,) if name in CHOOSING else ()))

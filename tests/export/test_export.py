@@ -53,6 +53,7 @@ def test_every_file_is_there(exported):
         "labels.txt",
         "preprocess.json",
         "golden.npz",
+        "lint.csv",
         "parity.csv",
         "results.csv",
     }

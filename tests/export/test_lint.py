@@ -15,7 +15,7 @@ from troubled import network, pairs, pictures
 
 from pipeline.cli import main
 from pipeline.errors import UserError
-from pipeline.export import lint_rules
+from pipeline.export import lint_subject
 from pipeline.export.compress.quantize_aware import quantize_aware
 from pipeline.export.convert import convert
 from pipeline.export.flatbuffer import operators
@@ -163,7 +163,7 @@ def test_command_on_a_run_looks_at_its_weights(monkeypatch, capsys, exported):
     code, out, err = cli(monkeypatch, capsys, "lint", exported.run.path)
     assert (code, out) == (0, ""), err
     looked = []
-    monkeypatch.setattr(lint_rules, "measure_spreads", lambda graph, images: looked.append(images) or {})
+    monkeypatch.setattr(lint_subject, "measure_spreads", lambda graph, images: looked.append(images) or {})
     assert cli(monkeypatch, capsys, "lint", exported.run.path)[0] == 0
     assert looked[0].shape == (16, 16, 16, 1)
     assert looked[0].dtype == np.uint8

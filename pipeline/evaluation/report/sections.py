@@ -68,6 +68,8 @@ def contents(run: Run) -> dict[str, Any]:
         "curves": _curves(run),
         "export": _files(run.export_dir / "results.csv"),
         "parity": _parity(run),
+        "lint": _plain(run.export_dir / "lint.csv"),
+        "sensitivity": _plain(run.export_dir / "sensitivity.csv"),
         "base": experiment.compress.base if experiment.compress else None,
         "compression": _files(run.export_dir / "compression.csv", _COMPARED),
         "search": _search(run),
@@ -183,6 +185,11 @@ def _parity(run: Run) -> Picture | None:
         return None
     words = "Signal to noise inside each file, layer by layer; the numbers are in export/parity.csv."
     return Picture.of(lambda theme: figures.parity(layers, theme), words)
+
+
+def _plain(path: Path) -> Table | None:
+    frame = _csv(path)
+    return None if frame is None or frame.empty else to_table(frame)
 
 
 def _search(run: Run) -> tuple[str, Picture, Table] | None:
