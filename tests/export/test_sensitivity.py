@@ -190,3 +190,15 @@ def test_an_export_of_mixed_shows_the_table_and_the_next_one_without_it_does_not
 
 def test_noise_is_what_it_says(spoilt, calibration):
     assert output_noise(spoilt, recipes.int8(spoilt, calibration), calibration[:16]) > 0.1
+
+
+def test_points_are_those_of_the_task():
+    task = TASKS.build("segmentation", ("sky", "road"), None)
+    masks = np.zeros((4, 2, 2), np.int32)
+    masks[:, 1] = 1
+    right = np.eye(2, dtype=np.float32)[masks]
+    worse = right.copy()
+    worse[:, 0, 0] = worse[:, 0, 0, ::-1]  # one pixel of the four: IoU 1/2 and 2/3
+    trial = Trial(task, np.zeros((4, 2, 2, 3), np.uint8), masks, margin=0.5)
+    assert trial.loss(right, worse) == pytest.approx(100 * (1 - (1 / 2 + 2 / 3) / 2))
+    assert trial.loss(worse[:2], right[:2]) < 0  # of the first images only
