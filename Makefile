@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: setup train eval export compress predict data test check bench notebooks clean help
+.PHONY: setup train eval export bundle verify compress predict data test clients check bench notebooks clean help
 .NOTPARALLEL:
 
 setup: $(STAMP) ## install everything into .venv (the other targets do it when needed)
@@ -32,6 +32,12 @@ eval: $(STAMP) ## score RUN on its test split
 export: $(STAMP) ## write and measure RUN's .tflite files
 	@$(BIN)/pipeline export $(RUN)
 
+bundle: $(STAMP) ## pack RUN's exported files into RUN.zip
+	@$(BIN)/pipeline bundle $(RUN) $(if $(FORCE),--force)
+
+verify: $(STAMP) ## check RUN's exported files again, from the files alone
+	@$(BIN)/pipeline verify $(RUN)
+
 compress: $(STAMP) ## make RUN smaller and faster by RECIPE (small tiny qat zip repair) into RUN-RECIPE, scored and exported
 	@$(BIN)/pipeline compress $(RUN) $(SET) --recipe $(RECIPE) $(if $(FORCE),--force)
 
@@ -45,6 +51,10 @@ data: $(STAMP) ## look at CONFIG's images: counts, classes, unreadable files, a 
 test: $(STAMP) ## run every test
 	$(BIN)/python -m pytest -n 2
 
+clients: ## install what tests compare exports with: MediaPipe Tasks (Python 3.9 to 3.12), in an environment of its own
+	$(PYTHON) -m venv --clear .venv-mediapipe
+	.venv-mediapipe/bin/python -m pip install --quiet --disable-pip-version-check mediapipe==0.10.21
+
 check: $(STAMP) ## lint and format check, then the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,7 +67,7 @@ notebooks: $(STAMP) ## run every notebook and save its outputs
 	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 clean: ## remove the environment and caches; runs are kept
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .venv-mediapipe .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

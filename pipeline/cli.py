@@ -20,6 +20,8 @@ from pipeline.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipeline.export.export import Export
+
 app = typer.Typer(
     name="pipeline",
     help="From labelled images to a vision model that is proven to work on a phone.",
@@ -78,6 +80,39 @@ def export(run: _Run = Path("runs/digits"), overrides: _Overrides = None, as_jso
     _print(result.results if as_json else result.table(), as_json)
     _say(result.verdict)
     _say(f"report: {result.report_path}")
+    _certified(result)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A run's export folder, the run, or its zip.")],
+    as_json: _Json = False,
+) -> None:
+    """Check an exported bundle again, from what lies in it alone."""
+    _start_tensorflow()
+    from pipeline.export.verify import to_table
+    from pipeline.export.verify import verify as verify_bundle
+
+    checks = verify_bundle(bundle)
+    _print(to_table(checks), as_json)
+    wrong = [f"{one.of}: {one.name}: {one.found}" for one in checks if not one.holds]
+    if wrong:
+        raise UserError(f"{bundle} is not what its certificate says: {'; '.join(wrong)}")
+    _say(f"{bundle} is what its certificate says: {len(checks)} checks")
+
+
+@app.command()
+def bundle(
+    run: _Run = Path("runs/digits"),
+    out: Annotated[Path | None, typer.Option(help="Where to write it; RUN.zip if not given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that is there.")] = False,
+) -> None:
+    """Pack a run's exported files into one zip for whoever builds the app."""
+    _start_tensorflow()
+    from pipeline.export.bundle import pack
+
+    written = pack(Run.open(run), out, force=force)
+    _say(f"bundle: {written}, {written.stat().st_size:,} bytes; check it with: pipeline verify {written}")
 
 
 @app.command()
@@ -119,6 +154,7 @@ def compress(
     _print(result.compression if as_json else shorten(result.compression), as_json)
     _say(describe(result.compression))
     _say(f"report: {result.report_path}")
+    _certified(result)
 
 
 @app.command()
@@ -227,6 +263,15 @@ class _Plain(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         _say(self.format(record))
+
+
+def _certified(result: "Export") -> None:
+    """Say what the certificate says, and fail the job where a file fails a gate."""
+    certificate = result.certificate
+    failures = certificate.failures()
+    if failures:
+        raise UserError(f"not certified: {'; '.join(failures)}")
+    _say(f"certificate: {certificate.summary()}")
 
 
 def _say(line: str) -> None:

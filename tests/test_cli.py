@@ -30,7 +30,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
 def test_help_names_every_command(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    for command in ("train", "eval", "export", "compress", "predict", "data", "list", "doctor"):
+    for command in ("train", "eval", "export", "verify", "bundle", "compress", "predict", "data", "list", "doctor"):
         assert f" {command} " in out
 
 
@@ -44,6 +44,8 @@ def test_help_names_every_command(run_cli):
         (["list", "modles"], 2, "did you mean 'models'?"),
         (["eval", "no/such/run"], 1, "does not exist"),
         (["export", "no/such/run"], 1, "does not exist"),
+        (["verify", "no/such/run"], 1, "no/such/run has no certificate.json"),
+        (["bundle", "no/such/run"], 1, "does not exist"),
         (["compress", "no/such/run"], 1, "does not exist"),
         (["compress", "no/such/run", "--budget", "size<1furlong"], 2, "the unit 'furlong'"),
         (["predict", "no/such/run", "a.jpg"], 1, "no/such/run"),
@@ -116,6 +118,20 @@ def test_a_persons_own_folder_from_images_to_tflite_and_back(run_cli, color_fold
     page = (run / "report.html").read_text()
     assert "int8" in page
     assert "data:image/png" in page
+
+    code, out, err = run_cli("bundle", run)
+    assert code == 0, err
+    for bundle in (run, run / "export", tmp_path / "mine.zip"):
+        code, out, err = run_cli("verify", bundle)
+        assert code == 0, err
+        assert "is what its certificate says: 19 checks" in err
+    labels = run / "export" / "labels.txt"
+    original = labels.read_text()
+    labels.write_text("\n".join(reversed(original.splitlines())) + "\n")
+    code, out, err = run_cli("verify", run)
+    assert code == 1
+    assert "labels.txt was changed" in err
+    labels.write_text(original)
 
     picture = photos / "test" / "green" / "0.png"
     for model in (run, run / "export" / "float32.tflite", run / "export" / "int8.tflite"):

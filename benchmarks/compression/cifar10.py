@@ -87,13 +87,14 @@ def tabulate_all(run: Path, baseline: Path, files: Mapping[str, Path]) -> str:
     from pipeline.export.inputs import open_inputs, real_images
     from pipeline.export.latency import measure_all
     from pipeline.export.results import tabulate
-    from pipeline.export.variants import build_variants
+    from pipeline.export.variants import build_variants, describe_model
     from pipeline.runs import Run
 
     opened = Run.open(run)
     inputs = open_inputs(opened.experiment, opened.classes)
     model = keras.saving.load_model(baseline, compile=False)
-    [(_, content)] = build_variants(model, ["int8"], inputs.task.decode, inputs.calibration)
+    facts = describe_model("resnet8", model, inputs.task.classes)
+    [(_, content)] = build_variants(model, ["int8"], inputs.task.decode, inputs.calibration, facts)
     file = baseline.with_suffix(".tflite")
     file.write_bytes(content)
     every = {"baseline": file, **files}

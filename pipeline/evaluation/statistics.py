@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
 from scipy.stats import binomtest
 
-from pipeline.ops.intervals import Z95, Interval, bootstrap, percentile_interval, resampled_sums, wilson
+from pipeline.ops.intervals import Z90, Z95, Interval, bootstrap, percentile_interval, resampled_sums, wilson
 from pipeline.tasks.base import Measure, Scores
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Interval",
     "bootstrap",
     "compare",
+    "compare_terms",
     "interval",
     "mcnemar",
     "minimum_detectable_effect",
@@ -31,6 +33,7 @@ class Comparison:
 
     Args:
         difference: second minus first, with its paired 95 % interval `low` to `high`.
+        lower, upper: its one-sided 95 % limits, each by itself.
         p_value: two-sided, of no difference.
         detectable: the smallest true difference that n such examples would show (p < 0.05) four times in five.
         test: the name of the test.
@@ -39,6 +42,8 @@ class Comparison:
     difference: float
     low: float
     high: float
+    lower: float
+    upper: float
     p_value: float
     detectable: float
     n: int
@@ -55,8 +60,13 @@ def interval(measure: Measure, scores: Scores) -> Interval:
 
 def compare(measure: Measure, first: Scores, second: Scores) -> Comparison:
     """Compare two models' results on the same examples in the same order, by the test that suits the measure."""
-    if measure.proportion is not None:
-        return mcnemar(first[measure.proportion], second[measure.proportion])
+    return compare_terms(measure, measure.terms(first), measure.terms(second))
+
+
+def compare_terms(measure: Measure, first: Any, second: Any) -> Comparison:
+    """Compare two models by what each example adds to the measure, as `measure.terms` gives it, (N, M) each."""
+    if measure.proportion is not None:  # its terms begin with 1 or 0: right or wrong
+        return mcnemar(first[:, 0] > 0, second[:, 0] > 0)
     return paired_bootstrap(measure, first, second)
 
 
@@ -74,11 +84,13 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Comparison:
     lost, won = int(np.sum(first & ~second)), int(np.sum(~first & second))
     p_value = binomtest(won, won + lost).pvalue if won + lost else 1.0
     down, up = (lost + 1) / (n + 2), (won + 1) / (n + 2)
-    half = Z95 * math.sqrt((down + up - (up - down) ** 2) / (n + 2))
+    error = math.sqrt((down + up - (up - down) ** 2) / (n + 2))
     return Comparison(
         difference=(won - lost) / n,
-        low=max(up - down - half, -1.0),
-        high=min(up - down + half, 1.0),
+        low=max(up - down - Z95 * error, -1.0),
+        high=min(up - down + Z95 * error, 1.0),
+        lower=max(up - down - Z90 * error, -1.0),
+        upper=min(up - down + Z90 * error, 1.0),
         p_value=float(p_value),
         detectable=minimum_detectable_effect(n, down + up),
         n=n,
@@ -98,22 +110,26 @@ def minimum_detectable_effect(n: int, discordance: float) -> float:
     return min(math.sqrt(discordance) * (Z95 * math.sqrt(n) + POWER_Z * root) / (n + POWER_Z**2), 1.0)
 
 
-def paired_bootstrap(measure: Measure, first: Scores, second: Scores, *, seed: int = 0) -> Comparison:
-    """Compare any measure of two models by resampling their common examples."""
-    terms = [measure.terms(scores) for scores in (first, second)]
-    n = terms[0].shape[0]
-    if terms[1].shape[0] != n:
-        raise ValueError(f"the two are not paired: {n} and {terms[1].shape[0]} examples")
+def paired_bootstrap(measure: Measure, first: Any, second: Any, *, seed: int = 0) -> Comparison:
+    """Compare any measure of two models by resampling their common examples; both are the measure's terms (N, M)."""
+    n = first.shape[0]
+    if second.shape[0] != n:
+        raise ValueError(f"the two are not paired: {n} and {second.shape[0]} examples")
     # Equal seeds draw equal examples for both.
-    before, after = (measure.figure(resampled_sums(one, seed=seed)) for one in terms)
+    before, after = (measure.figure(resampled_sums(terms, seed=seed)) for terms in (first, second))
     replicates = after - before
     replicates = replicates[np.isfinite(replicates)]
-    found = percentile_interval(measure.aggregate(second) - measure.aggregate(first), replicates, n)
+    totals = [np.asarray(terms.sum(axis=0), np.float64) for terms in (first, second)]
+    difference = float(measure.figure(totals[1]) - measure.figure(totals[0]))
+    found = percentile_interval(difference, replicates, n)
+    one_sided = percentile_interval(difference, replicates, n, z=Z90)
     tail = min(np.sum(replicates <= 0), np.sum(replicates >= 0))
     return Comparison(
         difference=found.value,
         low=found.low,
         high=found.high,
+        lower=one_sided.low,
+        upper=one_sided.high,
         p_value=float(min(1.0, 2 * (tail + 1) / (len(replicates) + 1))),
         detectable=float((Z95 + POWER_Z) * np.std(replicates)) if len(replicates) else math.nan,
         n=n,

@@ -12,18 +12,36 @@ from pipeline.export.interpreter import LiteModel
 from pipeline.tasks.base import Scores, Task
 
 GOLDEN = 8  # images whose outputs are kept for clients to compare with
+MOST_FLIPS = 12  # that are kept to be shown
 MOST_WORKERS = 4  # each holds a copy of every file
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An image that a file labels otherwise than the Keras model, with both models' probabilities."""
+
+    id: str
+    image: np.ndarray
+    y: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
 
 
 @dataclass
 class Answers:
-    """One model's per-example results, its outputs on the first images, and its distance to the Keras model."""
+    """One model's per-example results, its outputs on the first images, and its distance to the Keras model.
+
+    `flipped` counts the images with another label than the Keras model's, where an image has one; `flips` has the
+    first of them.
+    """
 
     parts: list[Scores] = field(default_factory=list)
     first: list[np.ndarray] = field(default_factory=list)
     max_abs_difference: float = 0.0
     summed: float = 0.0
     counted: int = 0
+    flipped: int = 0
+    flips: list[Flip] = field(default_factory=list)
 
     @property
     def scores(self) -> Scores:
@@ -46,6 +64,15 @@ class Answers:
         self.parts.append(task.score(y, outputs))
         if sum(map(len, self.first)) < GOLDEN:
             self.first.append(outputs[:GOLDEN])
+
+    def add_flips(
+        self, images: np.ndarray, rest: Mapping[str, np.ndarray], outputs: np.ndarray, reference: np.ndarray
+    ) -> None:
+        """Count the images of a batch that are labelled otherwise than by the Keras model; outputs (B, K)."""
+        changed = np.flatnonzero(outputs.argmax(-1) != reference.argmax(-1))
+        self.flipped += len(changed)
+        for i in changed[: MOST_FLIPS - len(self.flips)]:
+            self.flips.append(Flip(rest["id"][i].decode(), images[i], rest["y"][i], reference[i], outputs[i]))
 
 
 @dataclass(frozen=True)
@@ -79,6 +106,8 @@ def compare_on(
             for name, copies in models.items():
                 outputs = np.concatenate(list(threads.map(LiteModel.predict, copies, parts)))
                 answers[name].add(task, rest["y"], outputs, expected)
+                if outputs.ndim == 2:
+                    answers[name].add_flips(pixels, rest, outputs, expected)
             if sum(map(len, images)) < GOLDEN:
                 images.append(pixels[:GOLDEN])
                 ids.append(rest["id"][:GOLDEN].astype(str))

@@ -15,6 +15,8 @@ from pipeline.quiet import quiet
 # `loc(… fused["Erfinv:", "model/my_layer_1/erfinv/Erfinv@…"] …)): 'tf.Erfinv' op is neither a custom op nor a flex op`
 _FOREIGN_OPERATOR = re.compile(r'fused\["\w+:", "(?P<path>[^"@]+)[^\n]*?\'tf\.(?P<op>\w+)\' op is neither')
 
+_SCOPE = re.compile(rb"\bfunctional(_\d+)*/")  # of the model around the model, numbered through
+
 
 def convert(model: keras.Model, decode: Callable[[Any], Any]) -> bytes:
     """Convert a functional Keras model of one input to a float32 .tflite file.
@@ -42,7 +44,16 @@ def run_converter(converter: tf.lite.TFLiteConverter, model: keras.Model) -> byt
     except Exception as error:
         raise _explain(error, model) from error
     check(content)
-    return content
+    return _without_counters(content)
+
+
+def _without_counters(content: bytes) -> bytes:
+    """Take out of a file what counts the conversions of this process, so that equal models give equal bytes."""
+    model = flatbuffer.read(content)
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+        tensor.name = _SCOPE.sub(b"", tensor.name)
+    model.metadata = [entry for entry in model.metadata or () if entry.name != b"CONVERSION_METADATA"]
+    return flatbuffer.write(model)
 
 
 def rebuild(model: keras.Model) -> keras.Model:

@@ -6,21 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
 import pandas as pd
 
 from pipeline.config import FREE, Experiment
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scoring import keras_predictor, load_model
+from pipeline.export import certificate
 from pipeline.export.agreement import Agreement, compare_on
+from pipeline.export.answers import write_answers
+from pipeline.export.certify import Evidence, certify
+from pipeline.export.changes import write_changes
 from pipeline.export.compress.comparison import compare_with_base
+from pipeline.export.golden import write_golden
 from pipeline.export.inputs import Inputs, open_inputs, real_images
 from pipeline.export.latency import measure_all
 from pipeline.export.lint import advise
+from pipeline.export.metadata import Facts
 from pipeline.export.parity import check_layers, noisiest_layers
 from pipeline.export.results import fastest, summary, tabulate
-from pipeline.export.trial import open_trial
-from pipeline.export.variants import build_variants
+from pipeline.export.trial import Trial, open_trial
+from pipeline.export.variants import build_variants, describe_model
 from pipeline.registry import RECIPES
 from pipeline.runs import Run, write_atomically
 
@@ -31,7 +36,7 @@ _PARITY_IMAGES = 8  # whose values inside are compared, layer by layer
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported: the run, the whole table (export/results.csv), and one sentence on speed and losses.
+    """What was exported: the run, the whole table (export/results.csv), one sentence on speed and losses, the gates.
 
     Of a compressed run also the table that compares it with its base (export/compression.csv).
     """
@@ -39,6 +44,7 @@ class Export:
     run: Run
     results: pd.DataFrame
     verdict: str
+    certificate: certificate.Certificate
     compression: pd.DataFrame | None = None
 
     @property
@@ -61,7 +67,8 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     model = load_model(run)
     inputs = open_inputs(experiment, run.classes)
     advise(run.export_dir, model, experiment.export.variants, inputs.calibration)
-    paths = _write_files(run, experiment, model, inputs)
+    facts, trial = describe_model(experiment.model.name, model, inputs.task.classes), open_trial(run, experiment)
+    paths = _write_files(run, experiment, model, inputs, facts, trial)
     layers = check_layers(model, paths, inputs.calibration[:_PARITY_IMAGES])
     write_atomically(run.export_dir / "parity.csv", layers.to_csv(index=False))
     log.info("comparing %d files with the Keras model on %d test images", len(paths), inputs.test.count)
@@ -69,22 +76,34 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     log.info("timing each file in a process of its own")
     latency = measure_all(list(paths.values()))
     results = tabulate(agreement, inputs.task, paths, latency, experiment.export.margin).merge(noisiest_layers(layers))
-    _write_golden(run.export_dir / "golden.npz", agreement)
+    outputs = {variant: answers.golden for variant, answers in agreement.files.items()}
+    write_golden(run.export_dir, agreement.images, agreement.ids, agreement.keras.golden, outputs)
+    write_answers(run.export_dir, agreement, inputs.task)
+    write_changes(run.export_dir, agreement, inputs.task)
     write_atomically(run.export_dir / "results.csv", results.to_csv(index=False))
     compression = compare_with_base(experiment, inputs, agreement, paths) if experiment.compress else None
     if compression is not None:
         write_atomically(run.export_dir / "compression.csv", compression.to_csv(index=False))
+    log.info("certifying: every file is made once more, and answers in a clean process")
+    again = build_variants(model, list(paths), inputs.task.decode, inputs.calibration, facts, trial)
+    rebuilt = {variant: certificate.sha256(content) for variant, content in again}
+    certified = certify(
+        run, experiment, Evidence(facts, model.count_params(), paths, layers, results, latency, rebuilt)
+    )
     write_report(run)
     speed = fastest({variant: latency[path, 1] for variant, path in paths.items()})
     verdict = f"{speed}; {_losses(results, experiment.export.margin)}"
-    return Export(run, results, verdict, compression)
+    return Export(run, results, verdict, certified, compression)
 
 
-def _write_files(run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs) -> dict[str, Path]:
+def _write_files(
+    run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs, facts: Facts, trial: Trial | None
+) -> dict[str, Path]:
+    (run.export_dir / certificate.FILE).unlink(missing_ok=True)  # it would vouch for files that are about to change
     log.info("converting %s to .tflite", experiment.model.name)
     paths = {}
-    settings = (model, experiment.export.variants, inputs.task.decode, inputs.calibration)
-    for variant, content in build_variants(*settings, open_trial(run, experiment)):
+    made = (model, experiment.export.variants, inputs.task.decode, inputs.calibration, facts, trial)
+    for variant, content in build_variants(*made):
         paths[variant] = run.export_dir / f"{variant}.tflite"
         write_atomically(paths[variant], content)
     for variant in set(RECIPES.names()) - set(paths):  # of an earlier export: results.csv will not know them
@@ -98,12 +117,6 @@ def _compare(experiment: Experiment, model: keras.Model, inputs: Inputs, paths: 
     batch_size = experiment.data.batch_size
     batches = real_images(inputs.test, inputs.task, batch_size)
     return compare_on(batches, inputs.task, keras_predictor(model, inputs.task), paths)
-
-
-def _write_golden(path: Path, agreement: Agreement) -> None:
-    outputs = {variant: answers.golden for variant, answers in agreement.files.items()}
-    arrays = {"images": agreement.images, "ids": agreement.ids, "keras": agreement.keras.golden, **outputs}
-    write_atomically(path, lambda temporary: np.savez(temporary, **arrays))
 
 
 def _losses(results: pd.DataFrame, margin: float) -> str:

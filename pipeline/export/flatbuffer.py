@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
@@ -11,6 +12,7 @@ OPERATOR_NAMES = {
     code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int) and name != "CUSTOM"
 }
 TYPE_NAMES = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
+_ALIGNMENT = 16
 WITH_WEIGHTS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 
 
@@ -35,13 +37,36 @@ class Operator:
 
 
 def read(content: bytes) -> schema.ModelT:
-    """Parse a file into the schema's objects."""
-    return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    """Parse a file into the schema's objects, every buffer inside the flatbuffer and as an array."""
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+    for buffer in model.buffers:
+        if buffer.data is not None:
+            buffer.data = as_array(bytes(buffer.data))
+    return model
 
 
 def write(model: schema.ModelT) -> bytes:
     """Serialise the schema's objects into a file."""
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    builder = _Aligned(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def as_array(content: bytes) -> np.ndarray:
+    """Return bytes as the buffers of the schema's objects hold them."""
+    return np.frombuffer(content, np.uint8)
+
+
+class _Aligned(flatbuffers.Builder):
+    """Begins every vector of bytes at a multiple of 16, as schema.fbs demands of buffers.
+
+    The generated Python code forgets it, and kernels may then read weights from odd addresses, or copy them.
+    """
+
+    def CreateNumpyVector(self, values: np.ndarray) -> int:
+        if values.dtype == np.uint8:
+            self.Prep(_ALIGNMENT, values.nbytes)
+        return super().CreateNumpyVector(values)
 
 
 def operators(content: bytes) -> Iterator[Operator]:

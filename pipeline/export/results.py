@@ -1,7 +1,9 @@
 """The export's table: one row per file, with a verdict against the margin, and which file is the fastest."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,9 @@ import pandas as pd
 from pipeline.evaluation.statistics import Comparison, compare, interval
 from pipeline.export.agreement import Agreement
 from pipeline.export.latency import Latency
-from pipeline.tasks.base import Task
+from pipeline.tasks.base import Measure, Task
+
+MOST_UNREST = 0.5  # of a file's rounds: beyond that a ranking says more about the machine's other work than about files
 
 
 def tabulate(
@@ -39,11 +43,7 @@ def tabulate(
             "low": found.low,
             "high": found.high,
             "n": found.n,
-            "difference": 100 * difference.difference,
-            "difference_low": 100 * difference.low,
-            "difference_high": 100 * difference.high,
-            "p_value": difference.p_value,
-            "verdict": verdict(difference, margin, higher_is_better=measure.higher_is_better),
+            **judge(difference, measure, margin),
             "max_abs_difference": answers.max_abs_difference,
             "mean_abs_difference": answers.mean_abs_difference,
         }
@@ -51,17 +51,47 @@ def tabulate(
     return pd.DataFrame(rows)
 
 
+def judge(difference: Comparison, measure: Measure, margin: float) -> dict[str, Any]:
+    """Return the columns that follow from a comparison with the Keras model; `margin` is points."""
+    better = {"higher_is_better": measure.higher_is_better}
+    return {
+        "difference": 100 * difference.difference,
+        "difference_low": 100 * difference.low,
+        "difference_high": 100 * difference.high,
+        "p_value": difference.p_value,
+        "verdict": verdict(difference, margin, **better),
+        "images_needed": images_needed(difference, margin, **better),
+    }
+
+
 def verdict(difference: Comparison, margin: float, *, higher_is_better: bool = True) -> str:
-    """Say whether the whole 95 % interval of the difference stays above the margin (points): non-inferiority.
+    """Say whether the one-sided 95 % limit of the difference stays above the margin (points): non-inferiority.
 
     `ok`: a loss beyond the margin is excluded; `worse`: a loss beyond it is certain; `not shown`: neither, more
     test images would tell.
     """
-    points = 100 if higher_is_better else -100
-    low, high = sorted((points * difference.low, points * difference.high))
-    if low > -margin:
+    lower, _, upper = _gains(difference, higher_is_better)
+    if lower > -margin:
         return "ok"
-    return "worse" if high < -margin else "not shown"
+    return "worse" if upper < -margin else "not shown"
+
+
+def images_needed(difference: Comparison, margin: float, *, higher_is_better: bool = True) -> float:
+    """Return how many test images would exclude a loss beyond the margin (points), if this difference is the true one.
+
+    The limit's distance shrinks with the square root of the number of images. It is nan where no number would do.
+    """
+    lower, gain, _ = _gains(difference, higher_is_better)
+    if gain <= -margin:
+        return math.nan
+    return float(math.ceil(difference.n * ((gain - lower) / (gain + margin)) ** 2))
+
+
+def _gains(difference: Comparison, higher_is_better: bool) -> tuple[float, float, float]:
+    """Return lower limit, value and upper limit in points, a gain being positive."""
+    points = 100 if higher_is_better else -100
+    lower, upper = sorted((points * difference.lower, points * difference.upper))
+    return lower, points * difference.difference, upper
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
@@ -94,8 +124,20 @@ def _timings(timings: list[Latency]) -> dict[str, float]:
     return columns
 
 
+def _unrest(timing: Latency) -> float:
+    """Return by how much one file's rounds differ: their 10th to 90th percentile over their median."""
+    low, median, high = np.percentile(timing.rounds, (10, 50, 90))
+    return float((high - low) / median)
+
+
 def fastest(latency: Mapping[str, Latency]) -> str:
-    """Name the file with the lowest median time, and its ratio to float32, as measured round by round."""
+    """Name the file with the lowest median time, and its ratio to float32, as measured round by round.
+
+    On a machine that is too busy to tell, no file is named.
+    """
+    unrest = float(np.median([_unrest(one) for one in latency.values()]))
+    if unrest > MOST_UNREST:
+        return f"fastest: not ranked, the machine was busy (the same file's rounds differ by {unrest:.0%})"
     best = min(latency, key=lambda variant: latency[variant].p50)
     if "float32" not in latency or best == "float32":
         return f"fastest here: {best}, {latency[best].p50:.3g} ms per image on one thread"

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 Z95 = float(ndtri(0.975))
+Z90 = float(ndtri(0.95))
 RESAMPLES = 1000
 
 
@@ -55,18 +56,19 @@ def resampled_sums(terms: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> 
     return np.concatenate(sums)
 
 
-def percentile_interval(value: float, replicates: np.ndarray, n: int) -> Interval:
+def percentile_interval(value: float, replicates: np.ndarray, n: int, *, z: float = Z95) -> Interval:
     """Return the bias-corrected percentile interval of a bootstrap (Efron 1981).
 
     The correction matters for figures that resampling pushes to one side, such as the calibration error. Replicates
-    that are not a number (a resample without any of the pixels in question) are left out.
+    that are not a number (a resample without any of the pixels in question) are left out. `z` is the standard normal
+    quantile of the limits; Z90 makes each a one-sided 95 % limit.
     """
     replicates = replicates[np.isfinite(replicates)]
     if not len(replicates):
         return Interval(value, value, value, n)
     below = np.mean(replicates < value) + 0.5 * np.mean(replicates == value)
     shift = 2 * float(np.clip(ndtri(below), -Z95, Z95))
-    low, high = np.quantile(replicates, [ndtr(shift - Z95), ndtr(shift + Z95)])
+    low, high = np.quantile(replicates, [ndtr(shift - z), ndtr(shift + z)])
     return Interval(value, min(float(low), value), max(float(high), value), n)
 
 

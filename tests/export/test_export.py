@@ -12,10 +12,12 @@ from pipeline import export
 from pipeline.config import Experiment
 from pipeline.data.preprocess import Preprocess
 from pipeline.evaluation.statistics import wilson
+from pipeline.export.answers import repeat_comparison
 from pipeline.export.inputs import open_inputs, real_images
 from pipeline.export.interpreter import LiteModel
 from pipeline.export.results import verdict
 from pipeline.runs import Run, write_atomically
+from pipeline.tasks.base import share_of
 
 COLUMNS = [
     "variant",
@@ -31,6 +33,7 @@ COLUMNS = [
     "difference_high",
     "p_value",
     "verdict",
+    "images_needed",
     "max_abs_difference",
     "mean_abs_difference",
     "latency_ms_p10",
@@ -50,10 +53,18 @@ def test_every_file_is_there(exported):
     variants = {f"{name}.tflite" for name in exported.run.experiment.export.variants}
     assert len(variants) == 6
     assert {path.name for path in exported.run.export_dir.iterdir()} == variants | {
+        "MODEL_CARD.md",
+        "measures.csv",
+        "per_class_change.csv",
+        "flips.json",
+        "clients",
         "labels.txt",
         "preprocess.json",
         "golden.npz",
         "lint.csv",
+        "golden.json",
+        "answers.npz",
+        "certificate.json",
         "parity.csv",
         "results.csv",
     }
@@ -227,9 +238,10 @@ def test_export_is_callable_whatever_is_imported_first(code):
 
 
 def test_verdict_of_the_table_is_that_of_its_interval(exported):
-    from pipeline.evaluation.statistics import Comparison
-
     margin = exported.run.experiment.export.margin
+    measure = share_of("correct")
     for row in exported.results.itertuples():
-        ends = row.difference_low / 100, row.difference_high / 100
-        assert row.verdict == verdict(Comparison(0, *ends, p_value=1, detectable=0, n=899, test=""), margin)
+        score, comparison = repeat_comparison(exported.run.export_dir, measure, row.variant)
+        assert score == row.score
+        assert row.verdict == verdict(comparison, margin)
+        assert (row.verdict == "ok") == (row.images_needed <= row.n)

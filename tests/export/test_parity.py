@@ -8,8 +8,8 @@ from small import network
 from pipeline.export.compress.quantize_aware import calibrated
 from pipeline.export.convert import convert
 from pipeline.export.parity import BOUNDS, check_layers, compare_layers, first_divergence, noisiest_layers
-from pipeline.export.variants import build_variants
-from pipeline.registry import MODELS
+from pipeline.export.variants import build_variants, describe_model
+from pipeline.registry import MODELS, RECIPES
 
 SMALL = {
     "simple_cnn": {},
@@ -44,7 +44,7 @@ def test_an_unpacked_float16_kernel_is_not_taken_for_an_output():
     depthwise = keras.layers.DepthwiseConv2D(3, padding="same", name="depthwise")(image)
     norm = keras.layers.BatchNormalization(moving_mean_initializer="ones", moving_variance_initializer="random_uniform")
     model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(norm(depthwise))))
-    [(_, content)] = build_variants(model, ["float16"], keras.ops.softmax, pictures(3, 16))
+    content = RECIPES.build("float16", convert(model, keras.ops.softmax), pictures(3, 16))
     layers = compare_layers(model, content, pictures(3, 16))
     assert first_divergence(layers, BOUNDS["float16"]) is None
     assert not layers["tensor"].fillna("").str.endswith("_dequant").any()
@@ -81,13 +81,13 @@ def test_integer_files_say_which_layer_is_noisiest(keras_model, variant_files, i
 
 def test_a_quantisation_aware_model_is_compared_with_what_it_computes(images, keras_model, tmp_path):
     aware = calibrated(keras_model, 8, [images[:32].astype("float32")])
-    paths = {}
-    for name, content in build_variants(aware, ["float32", "int8"], keras.ops.softmax, images[:8]):
+    facts, paths = describe_model("small", keras_model, "abc"), {}
+    for name, content in build_variants(aware, ["float32", "int8"], keras.ops.softmax, images[:8], facts):
         paths[name] = tmp_path / f"{name}.tflite"
         paths[name].write_bytes(content)
     layers = check_layers(aware, paths, images[:4])  # the float file holds the rounded kernels
     worst = noisiest_layers(layers).set_index("variant")["noisiest_db"]
-    post = next(content for _, content in build_variants(keras_model, ["int8"], keras.ops.softmax, images[:32]))
+    post = next(content for _, content in build_variants(keras_model, ["int8"], keras.ops.softmax, images[:32], facts))
     assert worst["int8"] > compare_layers(keras_model, post, images[:4])["sqnr_db"].min() + 3
 
 

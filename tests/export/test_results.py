@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 from pipeline.evaluation.statistics import Comparison, mcnemar
 from pipeline.export.latency import Latency
-from pipeline.export.results import fastest, summary, verdict
+from pipeline.export.results import fastest, images_needed, summary, verdict
 
 
 def comparison(low: float, high: float) -> Comparison:
-    return Comparison((low + high) / 2, low, high, p_value=0.5, detectable=0.01, n=100, test="by hand")
+    limits = {"low": low - 0.001, "high": high + 0.001, "lower": low, "upper": high}
+    return Comparison((low + high) / 2, **limits, p_value=0.5, detectable=0.01, n=100, test="by hand")
 
 
 def latency(*rounds: float) -> Latency:
@@ -20,7 +21,7 @@ def latency(*rounds: float) -> Latency:
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [
-        (-0.004, 0.002, "ok"),  # the whole interval is above -0.5 points
+        (-0.0045, 0.002, "ok"),  # the one-sided limit is above -0.5 points, the end of the interval is not
         (-0.006, 0.002, "not shown"),
         (-0.02, -0.004, "not shown"),
         (-0.02, -0.006, "worse"),
@@ -43,6 +44,13 @@ def test_equal_answers_are_ok_and_many_losses_are_worse():
     right = np.arange(899) > 10
     assert verdict(mcnemar(right, right), margin=0.5) == "ok"
     assert verdict(mcnemar(right, right & (np.arange(899) > 60)), margin=0.5) == "worse"
+
+
+def test_the_images_that_would_be_needed_by_hand():
+    # The limit lies 1 point below a difference of 0; to bring it to half a point takes four times the images.
+    assert images_needed(comparison(-0.01, 0.01), margin=0.5) == 400
+    assert images_needed(comparison(-0.003, 0.003), margin=0.5) < 100
+    assert np.isnan(images_needed(comparison(-0.03, -0.01), margin=0.5)), "no number of images makes a loss a gain"
 
 
 def test_fastest_is_named_with_its_ratio():

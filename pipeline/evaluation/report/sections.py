@@ -15,9 +15,11 @@ from pipeline.evaluation.report.tables import Table, flat_table, metrics_table, 
 from pipeline.runs import Run
 
 _CONFUSIONS = 10
+_CHANGES = 20  # classes
 _SCORED = ("score", "low", "high", "difference", "difference_low", "difference_high")
 _COST = ("bytes", "zipped", "times_smaller", "latency_ms_p50", "times_faster")
 _COMPARED = ("variant", *_COST, *_SCORED, "p_value", "verdict")
+_MARKS = {"pass": "✓", "not shown": "not shown", "fail": "✗ failed"}
 _SEARCHED = ("variant", "bytes", "latency_ms_p50", *_SCORED, "within", "on_front", "chosen")
 
 
@@ -68,8 +70,10 @@ def contents(run: Run) -> dict[str, Any]:
         "curves": _curves(run),
         "export": _files(run.export_dir / "results.csv"),
         "parity": _parity(run),
-        "lint": _plain(run.export_dir / "lint.csv"),
-        "sensitivity": _plain(run.export_dir / "sensitivity.csv"),
+        "lint": _files(run.export_dir / "lint.csv"),
+        "sensitivity": _files(run.export_dir / "sensitivity.csv"),
+        "certificate": _certificate(run),
+        "changes": _changes(run),
         "base": experiment.compress.base if experiment.compress else None,
         "compression": _files(run.export_dir / "compression.csv", _COMPARED),
         "search": _search(run),
@@ -187,9 +191,28 @@ def _parity(run: Run) -> Picture | None:
     return Picture.of(lambda theme: figures.parity(layers, theme), words)
 
 
-def _plain(path: Path) -> Table | None:
-    frame = _csv(path)
-    return None if frame is None or frame.empty else to_table(frame)
+def _certificate(run: Run) -> tuple[str, Table, Table] | None:
+    """Return the verdict, one row per file with each gate's verdict, and every gate with its figure and bound."""
+    path = run.export_dir / "certificate.json"
+    if not path.is_file():
+        return None
+    values = _json(path)
+    rows, gates = [], []
+    for name, variant in values["variants"].items():
+        marks = {gate["name"]: _MARKS[gate["verdict"]] for gate in variant["gates"]}
+        rows.append({"variant": name, **marks, "certificate": variant["verdict"]})
+        gates += [{"variant": name, "gate": gate.pop("name"), **gate} for gate in variant["gates"]]
+    return values["verdict"], to_table(pd.DataFrame(rows)), to_table(pd.DataFrame(gates))
+
+
+def _changes(run: Run) -> tuple[Table, Table | None, dict[str, Any] | None] | None:
+    """Return every measure of every file, what changed per class, and the images whose answer flipped."""
+    measures, change = _csv(run.export_dir / "measures.csv"), _csv(run.export_dir / "per_class_change.csv")
+    if measures is None:
+        return None
+    flips = run.export_dir / "flips.json"
+    per_class = to_table(change[change["change"] != 0].head(_CHANGES)) if change is not None else None
+    return to_table(measures), per_class, _json(flips) if flips.is_file() else None
 
 
 def _search(run: Run) -> tuple[str, Picture, Table] | None:

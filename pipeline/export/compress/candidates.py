@@ -1,10 +1,9 @@
 """What a search can choose from, and what each choice weighs on the real runtime, which needs no training to know."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +13,8 @@ from pipeline.errors import UserError
 from pipeline.export.compress.channels import Pruner
 from pipeline.export.compress.resolution import at_resolution
 from pipeline.export.latency import measure_all
-from pipeline.export.variants import build_variants
+from pipeline.export.variants import build_variants, describe_model
+from pipeline.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def propose(model: keras.Model) -> dict[Structure, keras.Model]:
     return found
 
 
-def weigh(structures: Mapping[Structure, keras.Model], decode: Callable[[Any], Any], folder: Path) -> pd.DataFrame:
+def weigh(structures: Mapping[Structure, keras.Model], task: Task, folder: Path) -> pd.DataFrame:
     """Write every structure's files, untrained, and measure them: columns structure, numbers, bytes, latency_ms.
 
     Both ends in 8 bits weigh a little more than all in 4, as which they are measured here.
@@ -81,7 +81,8 @@ def weigh(structures: Mapping[Structure, keras.Model], decode: Callable[[Any], A
     paths: dict[tuple[Structure, str], Path] = {}
     for structure, model in structures.items():
         noise = np.random.default_rng(0).uniform(0, 255, (4, *model.inputs[0].shape[1:])).astype(np.float32)
-        for variant, content in build_variants(model, variants, decode, noise):
+        facts = describe_model(model.name, model, task.classes)
+        for variant, content in build_variants(model, variants, task.decode, noise, facts):
             paths[structure, variant] = folder / f"{len(paths)}.tflite"
             paths[structure, variant].write_bytes(content)
     latency = measure_all(list(paths.values()), threads=(1,))

@@ -16,7 +16,7 @@ from pipeline.export.compress.zipped import zipped_size
 from pipeline.export.inputs import Inputs, open_inputs, real_images
 from pipeline.export.latency import Latency, measure_all
 from pipeline.export.results import tabulate
-from pipeline.export.variants import build_variants
+from pipeline.export.variants import build_variants, describe_model
 from pipeline.runs import Run
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,8 @@ def _answer(base: Run, experiment: Experiment, inputs: Inputs, folder: Path) -> 
         inputs = open_inputs(own.model_copy(update={"data": seen, "export": experiment.export}), base.classes)
     model = load_model(base)
     paths = {}
-    for variant, content in build_variants(model, _UNCOMPRESSED, inputs.task.decode, inputs.calibration):
+    facts = describe_model(own.model.name, model, inputs.task.classes)
+    for variant, content in build_variants(model, _UNCOMPRESSED, inputs.task.decode, inputs.calibration, facts):
         paths[BASE + variant] = folder / f"{variant}.tflite"
         paths[BASE + variant].write_bytes(content)
     batches = real_images(inputs.test, inputs.task, data.batch_size)

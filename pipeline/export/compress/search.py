@@ -32,7 +32,7 @@ from pipeline.export.compress.resolution import enlarging
 from pipeline.export.inputs import real_images
 from pipeline.export.latency import measure_all
 from pipeline.export.results import tabulate
-from pipeline.export.variants import build_variants
+from pipeline.export.variants import build_variants, describe_model
 from pipeline.runs import Run
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def search(run: Run, budget: Budget, *, epochs: int = 16) -> Choice:
     structures = propose(model)
     log.info("search: measuring %d structures in %d formats, untrained", len(structures), len(NUMBERS))
     with tempfile.TemporaryDirectory() as folder:
-        weighed = weigh(structures, ground.task.decode, Path(folder))
+        weighed = weigh(structures, ground.task, Path(folder))
     _check_need(weighed, budget)
     fitting = weighed[[budget.allows(size=row.bytes, latency=row.latency_ms) for row in weighed.itertuples()]]
     if fitting.empty:
@@ -170,7 +170,8 @@ def _measure(candidates: Iterable[Candidate], ground: _Ground, folder: Path) -> 
     paths: dict[str, Path] = {}
     for structure, numbers, model in every:
         calibration = np.concatenate(list(ground.images(structure.image_size)))
-        [(_, content)] = build_variants(model, [numbers.variant], ground.task.decode, calibration)
+        facts = describe_model(ground.experiment.model.name, model, ground.task.classes)
+        [(_, content)] = build_variants(model, [numbers.variant], ground.task.decode, calibration, facts)
         name = (BASE if model is ground.model else f"{structure}, ") + str(numbers)
         paths[name] = folder / f"{len(paths)}.tflite"
         paths[name].write_bytes(content)

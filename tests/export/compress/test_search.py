@@ -10,7 +10,7 @@ from pipeline.budget import Budget
 from pipeline.export.compress.candidates import NUMBERS, RATIOS, Structure, propose, weigh
 from pipeline.export.compress.resolution import at_resolution, enlarging
 from pipeline.export.compress.search import judge, search
-from pipeline.registry import MODELS
+from pipeline.registry import MODELS, TASKS
 
 
 def points(rows: list[tuple[str, float, int, float]]) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def test_structures_are_smaller_and_what_cannot_shrink_keeps_its_images():
 def test_fewer_channels_and_bits_weigh_less(tmp_path):
     found = propose(MODELS.build("resnet8", (32, 32, 3), 5))
     chosen = {one: found[one] for one in (Structure(0.0, (32, 32)), Structure(0.5, (32, 32)))}
-    table = weigh(chosen, keras.ops.softmax, tmp_path)
+    table = weigh(chosen, TASKS.build("classification", tuple("abcde"), None), tmp_path)
     assert len(table) == 2 * len(NUMBERS)
     by_name = {(row.structure.ratio, str(row.numbers)): row.bytes for row in table.itertuples()}
     assert by_name[0.5, "int8"] < by_name[0.0, "int8"] < by_name[0.0, "float16"]

@@ -1,0 +1,84 @@
+"""What rounding changed beside the main score: every measure, each class, and the images whose answer flipped."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from pipeline.export.agreement import Agreement, Answers
+from pipeline.runs import write_atomically
+from pipeline.tasks.base import Task
+
+KERAS = "keras"
+# Whose changes are shown: the file that most people will ship, and else the first that rounds.
+_SHOWN = ("int8", "uint8", "w4a8", "mixed", "dynamic", "int16x8", "float16", "float32")
+
+
+def write_changes(folder: Path, agreement: Agreement, task: Task) -> None:
+    """Write measures.csv, per_class_change.csv and flips.json; the last two where the task has them."""
+    write_atomically(folder / "measures.csv", measures(agreement, task).to_csv(index=False))
+    variant = shown_variant(list(agreement.files))
+    change = per_class_change(agreement, task, variant)
+    for name in ("per_class_change.csv", "flips.json"):
+        (folder / name).unlink(missing_ok=True)  # of an earlier export
+    if change is not None:
+        write_atomically(folder / "per_class_change.csv", change.to_csv(index=False))
+    if agreement.keras.golden.ndim == 2:  # one answer per image; masks change somewhere in every image
+        write_atomically(folder / "flips.json", json.dumps(_cards(agreement.files[variant], task, variant)) + "\n")
+
+
+def shown_variant(variants: Sequence[str]) -> str:
+    """Return the variant whose changes are shown in detail."""
+    return next(name for name in (*_SHOWN, *variants) if name in variants)
+
+
+def measures(agreement: Agreement, task: Task) -> pd.DataFrame:
+    """Return one row per measure of the task, the calibration error among them: the Keras model's, each file's."""
+    every = {KERAS: agreement.keras, **agreement.files}
+    return pd.DataFrame(
+        [
+            {"measure": name, **{who: measure.aggregate(answers.scores) for who, answers in every.items()}}
+            for name, measure in task.measures.items()
+        ]
+    )
+
+
+def per_class_change(agreement: Agreement, task: Task, variant: str) -> pd.DataFrame | None:
+    """Return each class's figures before and after, the largest change first; None where a task has no classes."""
+    before, after = (
+        task.tables(answers.scores).get("per_class") for answers in (agreement.keras, agreement.files[variant])
+    )
+    if before is None:
+        return None
+    figure = next(name for name in ("recall", "iou") if name in before)
+    change = after[figure] - before[figure]
+    table = pd.DataFrame(
+        {"class": before["class"], f"{figure} {KERAS}": before[figure], f"{figure} {variant}": after[figure]}
+    ).assign(change=change)
+    return table.loc[change.abs().sort_values(ascending=False, kind="stable").index]
+
+
+def _cards(answers: Answers, task: Task, variant: str) -> dict:
+    cards = []
+    for flip in answers.flips:
+        picture, caption = task.show(flip.image, flip.y, flip.before)
+        label = int(flip.after.argmax())
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "PNG", optimize=True)
+        cards.append(
+            {
+                "id": flip.id,
+                "caption": f"{caption}; {variant}: {task.classes[label]} ({flip.after[label]:.0%})",
+                "png": base64.b64encode(buffer.getvalue()).decode(),
+            }
+        )
+    return {
+        "variant": variant,
+        "count": answers.flipped,
+        "of": len(next(iter(answers.scores.values()))),
+        "cards": cards,
+    }

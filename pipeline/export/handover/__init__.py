@@ -1,0 +1,87 @@
+"""What a mobile developer takes besides the files: a model card, and clients written from the model's own facts."""
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pipeline.config import Experiment
+from pipeline.export.gates import golden_bound
+from pipeline.export.metadata import Facts
+from pipeline.runs import write_atomically
+
+CLIENTS = ("client.py", "client.mjs", "Client.kt", "MediaPipeClient.kt", "Client.swift", "client.cc")
+# Clients take the first of these: floats or bytes in and floats out, which all of their runtimes accept.
+_TAKEN = {"float16": "float32", "float32": "float32", "dynamic": "float32", "uint8": "uint8"}
+
+
+def write_clients(folder: Path, facts: Facts, resize: str, variants: list[str]) -> list[Path]:
+    """Write `clients/` for the first variant that every client can take; nothing where there is none."""
+    for name in CLIENTS:
+        (folder / "clients" / name).unlink(missing_ok=True)  # of an earlier export
+    variant = next((name for name in _TAKEN if name in variants), None)
+    if variant is None:
+        return []
+    height, width = facts.image_size
+    shape = (height, width, len(facts.labels)) if facts.masks else (len(facts.labels),)
+    values = {
+        "variant": variant,
+        "file": f"{variant}.tflite",
+        "dtype": _TAKEN[variant],
+        "height": height,
+        "width": width,
+        "channels": facts.channels,
+        "masks": facts.masks,
+        "resize": resize,
+        "output_shape": shape,
+        "outputs": height * width * len(facts.labels) if facts.masks else len(facts.labels),
+        "tolerance": f"{golden_bound(variant):.2g}",
+    }
+    return [_render(folder / "clients" / name, values) for name in CLIENTS]
+
+
+def write_card(
+    folder: Path,
+    experiment: Experiment,
+    parameters: int,
+    facts: Facts,
+    results: pd.DataFrame,
+    verdicts: Mapping[str, str],
+    command: str,
+) -> Path:
+    """Write MODEL_CARD.md: what the model is for, its files and scores, its training, its limits."""
+    data = experiment.data
+    values = {
+        **vars(facts),
+        "height": facts.image_size[0],
+        "width": facts.image_size[1],
+        "resize": data.resize,
+        "made": datetime.date.today().isoformat(),
+        "command": command,
+        "measure": results["measure"].iloc[0],
+        "rows": results.to_dict("records"),
+        "verdicts": verdicts,
+        "source": ", ".join(str(value) for value in (data.source.name, *data.source.options.values()) if value),
+        "architecture": experiment.model.name,
+        "parameters": parameters,
+        "epochs": experiment.train.epochs,
+        "augment": [one.name for one in data.augment],
+        "base": experiment.compress.base if experiment.compress else None,
+    }
+    return _render(folder / "MODEL_CARD.md", values)
+
+
+def _render(path: Path, values: Mapping[str, Any]) -> Path:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # source code and Markdown; the only free texts are class names, in the card
+    )
+    write_atomically(path, templates.get_template(f"{path.name}.j2").render(values))
+    return path
