@@ -207,6 +207,24 @@ def data(
         _say(f"picture: {show}")
 
 
+@app.command()
+def lint(
+    config: Annotated[str, typer.Argument(metavar="CONFIG_OR_RUN", help="As for train, or a finished run.")] = "digits",
+    overrides: _Overrides = None,
+    as_json: _Json = False,
+) -> None:
+    """Say what in a model will hurt its integer files, layer by layer, and how to mend it."""
+    config, overrides = _split(config, overrides)
+    find_config(config)
+    _start_tensorflow()
+    from pipeline.export.lint import group, lint_path
+
+    found = lint_path(config, overrides)
+    if as_json or len(found):
+        _print(found if as_json else group(found), as_json)
+    _say(f"{len(found)} findings; all are advice" if len(found) else "nothing found that would hurt an integer file")
+
+
 @app.command("list")
 def list_entries(
     kind: Annotated[str | None, typer.Argument(help="sources, augmentations, models, tasks, ...")] = None,

@@ -90,6 +90,7 @@ class Train(Section):
     keep: Literal["best", "last"] = "best"
     checkpoint_minutes: PositiveFloat = 10.0  # also at the end of every epoch
     tensorboard: bool = False
+    int8_every: PositiveInt | None = None  # epochs from one validation with int8 kernels to the next; changes nothing
 
 
 class Export(Section):

@@ -20,9 +20,11 @@ from pipeline.export.compress.comparison import compare_with_base
 from pipeline.export.golden import write_golden
 from pipeline.export.inputs import Inputs, open_inputs, real_images
 from pipeline.export.latency import measure_all
+from pipeline.export.lint import advise
 from pipeline.export.metadata import Facts
 from pipeline.export.parity import check_layers, noisiest_layers
 from pipeline.export.results import fastest, summary, tabulate
+from pipeline.export.trial import Trial, open_trial
 from pipeline.export.variants import build_variants, describe_model
 from pipeline.registry import RECIPES
 from pipeline.runs import Run, write_atomically
@@ -64,8 +66,9 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     experiment = run.experiment.replace(overrides, only=("export", *FREE))
     model = load_model(run)
     inputs = open_inputs(experiment, run.classes)
-    facts = describe_model(experiment.model.name, model, inputs.task.classes)
-    paths = _write_files(run, experiment, model, inputs, facts)
+    advise(run.export_dir, model, experiment.export.variants, inputs.calibration)
+    facts, trial = describe_model(experiment.model.name, model, inputs.task.classes), open_trial(run, experiment)
+    paths = _write_files(run, experiment, model, inputs, facts, trial)
     layers = check_layers(model, paths, inputs.calibration[:_PARITY_IMAGES])
     write_atomically(run.export_dir / "parity.csv", layers.to_csv(index=False))
     log.info("comparing %d files with the Keras model on %d test images", len(paths), inputs.test.count)
@@ -82,7 +85,7 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     if compression is not None:
         write_atomically(run.export_dir / "compression.csv", compression.to_csv(index=False))
     log.info("certifying: every file is made once more, and answers in a clean process")
-    again = build_variants(model, list(paths), inputs.task.decode, inputs.calibration, facts)
+    again = build_variants(model, list(paths), inputs.task.decode, inputs.calibration, facts, trial)
     rebuilt = {variant: certificate.sha256(content) for variant, content in again}
     certified = certify(
         run, experiment, Evidence(facts, model.count_params(), paths, layers, results, latency, rebuilt)
@@ -93,12 +96,14 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     return Export(run, results, verdict, certified, compression)
 
 
-def _write_files(run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs, facts: Facts) -> dict[str, Path]:
+def _write_files(
+    run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs, facts: Facts, trial: Trial | None
+) -> dict[str, Path]:
     (run.export_dir / certificate.FILE).unlink(missing_ok=True)  # it would vouch for files that are about to change
     log.info("converting %s to .tflite", experiment.model.name)
     paths = {}
-    variants = experiment.export.variants
-    for variant, content in build_variants(model, variants, inputs.task.decode, inputs.calibration, facts):
+    made = (model, experiment.export.variants, inputs.task.decode, inputs.calibration, facts, trial)
+    for variant, content in build_variants(*made):
         paths[variant] = run.export_dir / f"{variant}.tflite"
         write_atomically(paths[variant], content)
     for variant in set(RECIPES.names()) - set(paths):  # of an earlier export: results.csv will not know them

@@ -9,6 +9,7 @@ from pipeline.config import Experiment
 from pipeline.data.input import Prepared
 from pipeline.data.opening import decode_split, open_source, preprocess_of
 from pipeline.data.preprocess import Preprocess
+from pipeline.data.source import Split
 from pipeline.data.split import subset
 from pipeline.errors import UserError
 from pipeline.registry import TASKS
@@ -36,20 +37,43 @@ def open_inputs(experiment: Experiment, classes: tuple[str, ...]) -> Inputs:
         raise UserError("the source has no test split to compare the exported files on")
     if source.classes != classes:
         raise UserError("the classes of this source are not those of the model; give data with the same classes")
-    train = source.splits["train"]
-    # The counts only matter to a loss, and none is computed here.
-    task = TASKS.build(experiment.task.name, classes, [1] * len(classes), **experiment.task.options)
-    # Evenly over the split, as files mostly lie sorted by class.
-    wanted = min(experiment.export.calibration_images, train.count)
-    chosen = subset(train, np.unique(np.linspace(0, train.count - 1, wanted).astype(int)))
-    any_few = data.model_copy(update={"max_corrupt": 1.0})  # a few images may well be corrupt ones
-    calibration = decode_split(any_few, chosen, task.fields, len(classes), "calibration")
+    task = _task(experiment, classes)
     return Inputs(
         task=task,
         preprocess=preprocess_of(data),
         test=decode_split(data, source.splits["test"], task.fields, len(classes), "test"),
-        calibration=np.concatenate([images for images, _ in real_images(calibration, task, data.batch_size)]),
+        calibration=_some(experiment, task, source.splits["train"], experiment.export.calibration_images)[0],
     )
+
+
+def training_images(experiment: Experiment, classes: tuple[str, ...], count: int) -> np.ndarray:
+    """Return up to `count` training images by the evaluation path, uint8 (N, H, W, C)."""
+    source = open_source(experiment.data, experiment.train.seed)
+    return _some(experiment, _task(experiment, classes), source.splits["train"], count)[0]
+
+
+def validation_images(
+    experiment: Experiment, classes: tuple[str, ...], count: int
+) -> tuple[Task, np.ndarray, np.ndarray]:
+    """Return the task, and up to `count` validation images, uint8 (N, H, W, C), with their targets `y`."""
+    source, task = open_source(experiment.data, experiment.train.seed), _task(experiment, classes)
+    return task, *_some(experiment, task, source.splits["validation"], count)
+
+
+def _task(experiment: Experiment, classes: tuple[str, ...]) -> Task:
+    # The counts only matter to a loss, and none is computed here.
+    return TASKS.build(experiment.task.name, classes, [1] * len(classes), **experiment.task.options)
+
+
+def _some(experiment: Experiment, task: Task, split: Split, count: int) -> tuple[np.ndarray, np.ndarray]:
+    data = experiment.data
+    # Evenly over the split, as files mostly lie sorted by class.
+    chosen = subset(split, np.unique(np.linspace(0, split.count - 1, min(count, split.count)).astype(int)))
+    any_few = data.model_copy(update={"max_corrupt": 1.0})  # a few images may well be corrupt ones
+    prepared = decode_split(any_few, chosen, task.fields, len(task.classes), "calibration")
+    found = [(images, rest["y"]) for images, rest in real_images(prepared, task, data.batch_size)]
+    images, y = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return images, y
 
 
 def real_images(

@@ -10,6 +10,7 @@ from pipeline.export.compress.quantize_aware import is_quantized, kernel_bits, s
 from pipeline.export.compress.quantized_file import convert_quantized
 from pipeline.export.convert import convert
 from pipeline.export.metadata import Facts, describe
+from pipeline.export.trial import CHOOSING, Trial
 from pipeline.registry import RECIPES
 
 # The variants that a quantisation-aware model of so many bits gives by itself, and their inputs.
@@ -30,7 +31,12 @@ def reference(model: keras.Model, variant: str) -> keras.Model:
 
 
 def build_variants(
-    model: keras.Model, names: Sequence[str], decode: Callable[[Any], Any], calibration: np.ndarray, facts: Facts
+    model: keras.Model,
+    names: Sequence[str],
+    decode: Callable[[Any], Any],
+    calibration: np.ndarray,
+    facts: Facts,
+    trial: Trial | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the content of each file, with its metadata.
 
@@ -41,6 +47,7 @@ def build_variants(
         decode: from the model's outputs to probabilities, part of the file.
         calibration: images (N, H, W, C) in 0..255.
         facts: what the files say of themselves.
+        trial: for the recipes that choose by measurement.
     """
     trained = _TRAINED[kernel_bits(model)] if is_quantized(model) else {}
     float_file = None
@@ -49,4 +56,5 @@ def build_variants(
             yield name, describe(convert_quantized(model, decode, ports=trained[name]), facts)
             continue
         float_file = float_file or convert(reference(model, name), decode)
-        yield name, describe(RECIPES.build(name, float_file, calibration), facts)
+        content = RECIPES.build(name, float_file, calibration, *((trial,) if name in CHOOSING else ()))
+        yield name, describe(content, facts)

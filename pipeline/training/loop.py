@@ -17,6 +17,7 @@ from pipeline.tasks.base import Task
 from pipeline.training.averaging import WeightAverage
 from pipeline.training.callbacks import write_history
 from pipeline.training.checkpoint import Checkpoints, Progress
+from pipeline.training.int8_kernels import int8_kernels
 from pipeline.training.interrupt import StopWish, stop_wish
 from pipeline.training.pointwise import faster_ops
 from pipeline.training.runtime import Runtime
@@ -50,6 +51,7 @@ class Settings:
     patience: int | None = None
     keep: str = "best"
     checkpoint_minutes: float = math.inf
+    int8_every: int | None = None
     history: Path | None = None
     callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=tuple)
 
@@ -106,9 +108,9 @@ class Loop:
             self._train_epoch(train, batches, callbacks, wish)
             self._replicas_agree()
             with self._averaged():
-                self._validate(validate, wish)
+                found = self._validated(validate, wish)
                 if not wish.asked:
-                    self._end_epoch()
+                    self._end_epoch(found)
             self._stop_if(wish)
             self._save()
             callbacks.on_epoch_end(epoch, self.progress.rows[-1])
@@ -138,6 +140,17 @@ class Loop:
                     self._save()
                     saved = time.monotonic()
 
+    def _validated(self, validate: Callable[..., None], wish: StopWish) -> Row:
+        """Return what the validation split says of this epoch's weights, and in some epochs of their int8 kernels."""
+        self._validate(validate, wish)
+        found = {f"val_{name}": value for name, value in self.parts.validation.results().items()}
+        every = self.settings.int8_every
+        if every and (len(self.progress.rows) + 1) % every == 0 and not wish.asked:
+            with int8_kernels(self.model):
+                self._validate(validate, wish)
+            found[f"val_int8_{self.monitor}"] = self.parts.validation.results()[self.monitor]
+        return found
+
     def _validate(self, validate: Callable[..., None], wish: StopWish) -> None:
         self.parts.validation.reset()
         batches = distributed(self.batches.validation, self.runtime)
@@ -147,8 +160,8 @@ class Loop:
             validate(batches, tf.constant(steps))
             left -= steps
 
-    def _end_epoch(self) -> None:
-        self.progress.rows.append(self._row())
+    def _end_epoch(self, found: Row) -> None:
+        self.progress.rows.append(self._row() | found)
         self.progress.seconds = 0.0
         self.parts.training.reset()
         if self._best_epoch() == len(self.progress.rows):
@@ -164,7 +177,6 @@ class Loop:
             "seconds": self.progress.seconds,
             "images_per_second": images / self.progress.seconds,
             **self.parts.training.results(),
-            **{f"val_{name}": value for name, value in self.parts.validation.results().items()},
         }
 
     def _finished(self) -> bool:

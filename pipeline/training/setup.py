@@ -75,6 +75,7 @@ def build_loop(
             patience=settings.patience,
             keep=settings.keep,
             checkpoint_minutes=settings.checkpoint_minutes,
+            int8_every=settings.int8_every,
             history=run.history_path,
             callbacks=[*standard_callbacks(run.path / "tensorboard" if settings.tensorboard else None), *callbacks],
         ),

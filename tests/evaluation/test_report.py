@@ -131,6 +131,22 @@ def test_results_of_an_export_are_shown_with_a_picture(hostile_run):
     assert found.tags.count("picture") == before + 1
 
 
+def test_what_the_export_found_in_the_layers_is_shown_and_escaped(hostile_run):
+    results = pd.DataFrame({"variant": ["mixed"], "file": ["mixed.tflite"], "bytes": [1]})
+    write_atomically(hostile_run.export_dir / "results.csv", results.to_csv(index=False))
+    assert "What may hurt the integer files" not in page(hostile_run).text
+    lint = pd.DataFrame({"rule": ["channels"], "layers": [EVIL], "hurts": ["slows"], "mend": ["round"]})
+    sensitivity = pd.DataFrame({"layer": ["conv"], "operator": ["CONV_2D"], "sqnr_db": [41.5], "share": [1.0]})
+    write_atomically(hostile_run.export_dir / "lint.csv", lint.to_csv(index=False))
+    write_atomically(hostile_run.export_dir / "sensitivity.csv", sensitivity.to_csv(index=False))
+    found = page(hostile_run)
+    for text in ("What may hurt the integer files", EVIL, "What int8 costs, layer by layer", "41.5"):
+        assert text in found.text
+    assert "script" not in found.tags
+    write_atomically(hostile_run.export_dir / "lint.csv", lint[:0].to_csv(index=False))
+    assert "What may hurt the integer files" not in page(hostile_run).text
+
+
 def test_the_experiment_the_environment_and_the_commands_are_there(digits_run):
     found = page(digits_run)
     assert digits_run.experiment.to_yaml().strip() in found.text

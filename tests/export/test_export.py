@@ -61,6 +61,7 @@ def test_every_file_is_there(exported):
         "labels.txt",
         "preprocess.json",
         "golden.npz",
+        "lint.csv",
         "golden.json",
         "answers.npz",
         "certificate.json",

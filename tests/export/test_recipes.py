@@ -4,9 +4,10 @@ import pytest
 import tensorflow as tf
 
 from pipeline.errors import UserError
-from pipeline.export import flatbuffer, recipes
+from pipeline.export import flatbuffer
 from pipeline.export.convert import convert, rebuild
 from pipeline.export.interpreter import LiteModel
+from pipeline.export.quantizer import checked
 from pipeline.quiet import quiet
 from pipeline.registry import RECIPES
 
@@ -108,9 +109,9 @@ def test_quantising_is_silent(float_file, images, capfd):
 
 def test_a_layer_left_in_float_is_an_error(float_file, user_error):
     with user_error("int8", "float32", "export.variants"):
-        recipes._checked(float_file, "int8", ports=("float32", "float32"), weights="int8", activations="int8")
+        checked(float_file, "int8", ports=("float32", "float32"), weights="int8", activations="int8")
     with pytest.raises(UserError, match="takes float32 and gives float32, not int8"):
-        recipes._checked(float_file, "int8", ports=("int8", "int8"), weights="int8", activations="int8")
+        checked(float_file, "int8", ports=("int8", "int8"), weights="int8", activations="int8")
 
 
 def test_segmentation_network_in_every_variant():

@@ -27,6 +27,10 @@ def _curve(history: pd.DataFrame, name: str, theme: Theme) -> bytes:
             axes.plot(
                 history["epoch"], history[f"val_{name}"], color=theme.second, label="validation", marker=marked, ms=3.5
             )
+            if f"val_int8_{name}" in history.columns:
+                rounded = history.dropna(subset=[f"val_int8_{name}"])
+                line = {"color": theme.ink, "linestyle": ":", "marker": "s", "ms": 3.5}
+                axes.plot(rounded["epoch"], rounded[f"val_int8_{name}"], label="validation, int8 kernels", **line)
             axes.legend()
         axes.set_title(name.replace("_", " "))
         axes.set_xlabel("epoch")

@@ -70,6 +70,8 @@ def contents(run: Run) -> dict[str, Any]:
         "curves": _curves(run),
         "export": _files(run.export_dir / "results.csv"),
         "parity": _parity(run),
+        "lint": _files(run.export_dir / "lint.csv"),
+        "sensitivity": _files(run.export_dir / "sensitivity.csv"),
         "certificate": _certificate(run),
         "changes": _changes(run),
         "base": experiment.compress.base if experiment.compress else None,

@@ -24,7 +24,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     in training mode. In inference the answers are those of `model` to float32 rounding.
     """
     graph = Graph.of(model)
-    folds = {before.layer: norm for norm in graph.nodes if (before := _layer_to_fold_into(graph, norm))}
+    folds = {before.layer: norm for norm in graph.nodes if (before := layer_to_fold_into(graph, norm))}
 
     def with_bias(layer: keras.Operation) -> keras.Operation | None:
         return copy(layer, use_bias=True) if layer in folds else None
@@ -51,7 +51,8 @@ def scale_and_offset(norm: keras.layers.BatchNormalization) -> tuple[np.ndarray,
     return scale, beta - _parameter(norm.moving_mean, 0.0) * scale
 
 
-def _layer_to_fold_into(graph: Graph, norm: Node) -> Node | None:
+def layer_to_fold_into(graph: Graph, norm: Node) -> Node | None:
+    """Return the layer that takes a batch normalisation in, or None where it has to stay."""
     if not isinstance(norm.layer, keras.layers.BatchNormalization) or norm.kwargs.get("training"):
         return None
     (tensor,) = norm.inputs
