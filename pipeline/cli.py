@@ -1,25 +1,20 @@
 """The command line: parse, call one function, print a table. No logic."""
 
-import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from pipeline.budget import Budget
 from pipeline.config import Experiment, find_config
 from pipeline.errors import UserError
 from pipeline.quiet import quiet
 from pipeline.runs import Run
+from pipeline.terminal import complain, print_table, say
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from pipeline.export.export import Export
 
 app = typer.Typer(
@@ -51,7 +46,7 @@ def train(
     from pipeline.training.train import train as train_run
 
     done = train_run(experiment, run or Path("runs") / _name(config), force=force)
-    _say(f"trained {done.path}; next: pipeline eval {done.path}")
+    say(f"trained {done.path}; next: pipeline eval {done.path}")
 
 
 @app.command("eval")
@@ -66,8 +61,8 @@ def evaluate(
     from pipeline.evaluation.evaluate import evaluate as evaluate_run
 
     result = evaluate_run(run, split=split, overrides=overrides or ())
-    _print(result.table(), as_json)
-    _say(f"report: {result.report_path}")
+    print_table(result.table(), as_json)
+    say(f"report: {result.report_path}")
 
 
 @app.command()
@@ -77,9 +72,9 @@ def export(run: _Run = Path("runs/digits"), overrides: _Overrides = None, as_jso
     from pipeline.export.export import export_run
 
     result = export_run(run, overrides or ())
-    _print(result.results if as_json else result.table(), as_json)
-    _say(result.verdict)
-    _say(f"report: {result.report_path}")
+    print_table(result.results if as_json else result.table(), as_json)
+    say(result.verdict)
+    say(f"report: {result.report_path}")
     _certified(result)
 
 
@@ -94,11 +89,11 @@ def verify(
     from pipeline.export.verify import verify as verify_bundle
 
     checks = verify_bundle(bundle)
-    _print(to_table(checks), as_json)
+    print_table(to_table(checks), as_json)
     wrong = [f"{one.of}: {one.name}: {one.found}" for one in checks if not one.holds]
     if wrong:
         raise UserError(f"{bundle} is not what its certificate says: {'; '.join(wrong)}")
-    _say(f"{bundle} is what its certificate says: {len(checks)} checks")
+    say(f"{bundle} is what its certificate says: {len(checks)} checks")
 
 
 @app.command()
@@ -112,7 +107,7 @@ def bundle(
     from pipeline.export.bundle import pack
 
     written = pack(Run.open(run), out, force=force)
-    _say(f"bundle: {written}, {written.stat().st_size:,} bytes; check it with: pipeline verify {written}")
+    say(f"bundle: {written}, {written.stat().st_size:,} bytes; check it with: pipeline verify {written}")
 
 
 @app.command()
@@ -151,9 +146,9 @@ def compress(
     from pipeline.export.compress.compress import compress as compress_into
 
     result = compress_into(base, out, recipe=recipe, overrides=changes, budget=limits, force=force)
-    _print(result.compression if as_json else shorten(result.compression), as_json)
-    _say(describe(result.compression))
-    _say(f"report: {result.report_path}")
+    print_table(result.compression if as_json else shorten(result.compression), as_json)
+    say(describe(result.compression))
+    say(f"report: {result.report_path}")
     _certified(result)
 
 
@@ -171,7 +166,7 @@ def predict(
     from pipeline.export.predict import to_table
 
     found = predict_images(model, images)
-    _print(pd.DataFrame(found) if as_json else to_table(found), as_json)
+    print_table(pd.DataFrame(found) if as_json else to_table(found), as_json)
 
 
 @app.command()
@@ -202,9 +197,9 @@ def data(
     _start_tensorflow()
     from pipeline.evaluation.preview import preview
 
-    _print(preview(experiment, picture=show), as_json)
+    print_table(preview(experiment, picture=show), as_json)
     if show:
-        _say(f"picture: {show}")
+        say(f"picture: {show}")
 
 
 @app.command()
@@ -221,8 +216,8 @@ def lint(
 
     found = lint_path(config, overrides)
     if as_json or len(found):
-        _print(found if as_json else group(found), as_json)
-    _say(f"{len(found)} findings; all are advice" if len(found) else "nothing found that would hurt an integer file")
+        print_table(found if as_json else group(found), as_json)
+    say(f"{len(found)} findings; all are advice" if len(found) else "nothing found that would hurt an integer file")
 
 
 @app.command("list")
@@ -234,7 +229,7 @@ def list_entries(
     from pipeline import listing
 
     for title, table in listing.tables(kind).items():
-        _print(table, as_json, title=title)
+        print_table(table, as_json, title=title)
 
 
 @app.command()
@@ -243,7 +238,7 @@ def doctor(as_json: _Json = False) -> None:
     _start_tensorflow()
     from pipeline.training.machine import describe_machine
 
-    _print(describe_machine(), as_json)
+    print_table(describe_machine(), as_json)
 
 
 def main() -> None:
@@ -254,10 +249,10 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
+        complain(str(error))
         sys.exit(2 if error.usage else 1)
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         sys.exit(130)
     except BrokenPipeError:  # `pipeline list | head`
         sys.stderr.close()
@@ -277,7 +272,7 @@ class _Plain(logging.Handler):
     """Print the rooms' messages to stderr as they are; stdout is for results."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(self.format(record))
+        say(self.format(record))
 
 
 def _certified(result: "Export") -> None:
@@ -286,15 +281,7 @@ def _certified(result: "Export") -> None:
     failures = certificate.failures()
     if failures:
         raise UserError(f"not certified: {'; '.join(failures)}")
-    _say(f"certificate: {certificate.summary()}")
-
-
-def _say(line: str) -> None:
-    Console(stderr=True).print(_escape(line), soft_wrap=True, highlight=False)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+    say(f"certificate: {certificate.summary()}")
 
 
 def _split(config: str, overrides: list[str] | None) -> tuple[str, list[str]]:
@@ -307,29 +294,3 @@ def _split(config: str, overrides: list[str] | None) -> tuple[str, list[str]]:
 def _name(config: str) -> str:
     path = find_config(config)
     return path.parent.name if path.name == "experiment.yaml" else path.stem
-
-
-def _print(frame: "pd.DataFrame", as_json: bool, title: str | None = None) -> None:
-    if as_json:
-        records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", default_handler=str))
-        print(json.dumps(records, indent=2, ensure_ascii=False))
-        return
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in frame.columns:
-        justify = "right" if all(_is_figure(value) for value in frame[column]) else "left"
-        table.add_column(_escape(str(column)), overflow="fold", justify=justify)
-    for row in frame.itertuples(index=False):
-        table.add_row(*(_escape(_cell(value)) for value in row))
-    Console().print(table)
-
-
-def _is_figure(value: Any) -> bool:
-    return not isinstance(value, str) or value.strip("+-.,–×0123456789e") == ""
-
-
-def _cell(value: Any) -> str:
-    if value is None or value != value:  # a missing figure is None or NaN
-        return "–"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,6 +1,7 @@
 """What every test shares: quiet output, the fake processors that distribution tests need, and what needs a browser."""
 
 import shutil
+from collections import Counter
 
 import pytest
 
@@ -17,8 +18,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """Say in one line which tests were left out for want of a browser, and how to have them."""
-    left_out = [report for report in terminalreporter.stats.get("skipped", ()) if "browser" in report.keywords]
-    if left_out:
-        reason = left_out[0].longrepr[2].removeprefix("Skipped: ")
-        terminalreporter.write_line(f"not run: {len(left_out)} tests of the demo in a browser ({reason})")
+    """Say in one line for each reason how many tests were left out, and how to have them."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"not run: {count} tests: {reason}")

@@ -24,6 +24,7 @@ RANKS = {
     "evaluation": 3,
     "export": 4,
     "listing": 4,
+    "terminal": 0,
     "cli": 5,
     "__main__": 6,
 }

@@ -1,8 +1,9 @@
 """From a finished run to measured .tflite files: convert once, quantise every variant, compare each with Keras."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -21,10 +22,9 @@ from pipeline.export.golden import write_golden
 from pipeline.export.inputs import Inputs, open_inputs, real_images
 from pipeline.export.latency import measure_all
 from pipeline.export.lint import advise
-from pipeline.export.metadata import Facts
 from pipeline.export.parity import check_layers, noisiest_layers
 from pipeline.export.results import fastest, summary, tabulate
-from pipeline.export.trial import Trial, open_trial
+from pipeline.export.trial import open_trial
 from pipeline.export.variants import build_variants, describe_model
 from pipeline.registry import RECIPES
 from pipeline.runs import Run, write_atomically
@@ -66,44 +66,41 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     experiment = run.experiment.replace(overrides, only=("export", *FREE))
     model = load_model(run)
     inputs = open_inputs(experiment, run.classes)
-    advise(run.export_dir, model, experiment.export.variants, inputs.calibration)
-    facts, trial = describe_model(experiment.model.name, model, inputs.task.classes), open_trial(run, experiment)
-    paths = _write_files(run, experiment, model, inputs, facts, trial)
+    variants, task = experiment.export.variants, inputs.task
+    facts, trial = describe_model(experiment.model.name, model, task.classes), open_trial(run, experiment)
+    build = partial(build_variants, model, variants, task.decode, inputs.calibration, facts, trial)
+    paths = _write_files(run, inputs, build())
+    advise(run.export_dir, model, variants, inputs.calibration)
     layers = check_layers(model, paths, inputs.calibration[:_PARITY_IMAGES])
     write_atomically(run.export_dir / "parity.csv", layers.to_csv(index=False))
     log.info("comparing %d files with the Keras model on %d test images", len(paths), inputs.test.count)
     agreement = _compare(experiment, model, inputs, paths)
     log.info("timing each file in a process of its own")
     latency = measure_all(list(paths.values()))
-    results = tabulate(agreement, inputs.task, paths, latency, experiment.export.margin).merge(noisiest_layers(layers))
+    results = tabulate(agreement, task, paths, latency, experiment.export.margin).merge(noisiest_layers(layers))
     outputs = {variant: answers.golden for variant, answers in agreement.files.items()}
     write_golden(run.export_dir, agreement.images, agreement.ids, agreement.keras.golden, outputs)
-    write_answers(run.export_dir, agreement, inputs.task)
-    write_changes(run.export_dir, agreement, inputs.task)
+    write_answers(run.export_dir, agreement, task)
+    write_changes(run.export_dir, agreement, task)
     write_atomically(run.export_dir / "results.csv", results.to_csv(index=False))
     compression = compare_with_base(experiment, inputs, agreement, paths) if experiment.compress else None
     if compression is not None:
         write_atomically(run.export_dir / "compression.csv", compression.to_csv(index=False))
     log.info("certifying: every file is made once more, and answers in a clean process")
-    again = build_variants(model, list(paths), inputs.task.decode, inputs.calibration, facts, trial)
-    rebuilt = {variant: certificate.sha256(content) for variant, content in again}
-    certified = certify(
-        run, experiment, Evidence(facts, model.count_params(), paths, layers, results, latency, rebuilt)
-    )
+    rebuilt = {variant: certificate.sha256(content) for variant, content in build()}
+    evidence = Evidence(facts, model.count_params(), paths, layers, results, latency, rebuilt)
+    certified = certify(run, experiment, evidence)
     write_report(run)
     speed = fastest({variant: latency[path, 1] for variant, path in paths.items()})
     verdict = f"{speed}; {_losses(results, experiment.export.margin)}"
     return Export(run, results, verdict, certified, compression)
 
 
-def _write_files(
-    run: Run, experiment: Experiment, model: keras.Model, inputs: Inputs, facts: Facts, trial: Trial | None
-) -> dict[str, Path]:
+def _write_files(run: Run, inputs: Inputs, files: Iterable[tuple[str, bytes]]) -> dict[str, Path]:
     (run.export_dir / certificate.FILE).unlink(missing_ok=True)  # it would vouch for files that are about to change
-    log.info("converting %s to .tflite", experiment.model.name)
+    log.info("converting the model to .tflite")
     paths = {}
-    made = (model, experiment.export.variants, inputs.task.decode, inputs.calibration, facts, trial)
-    for variant, content in build_variants(*made):
+    for variant, content in files:
         paths[variant] = run.export_dir / f"{variant}.tflite"
         write_atomically(paths[variant], content)
     for variant in set(RECIPES.names()) - set(paths):  # of an earlier export: results.csv will not know them
