@@ -189,17 +189,25 @@ def data(
     config: _Config = "digits",
     overrides: _Overrides = None,
     show: Annotated[Path | None, typer.Option(help="Write a picture of augmented training images here.")] = None,
+    audit: Annotated[bool, typer.Option("--audit", help="Look for copies, leaks, conflicts and rare classes.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Look at an experiment's images: counts, classes, what cannot be read."""
+    """Look at an experiment's images: counts, classes, what cannot be read, what is there twice."""
     config, overrides = _split(config, overrides)
     experiment = Experiment.load(config, overrides)
     _start_tensorflow()
-    from pipeline.evaluation.preview import preview
+    from pipeline.evaluation.preview import examine, preview
 
-    print_table(preview(experiment, picture=show), as_json)
+    if not (audit and as_json):
+        print_table(preview(experiment, picture=show), as_json)
     if show:
         say(f"picture: {show}")
+    if audit:
+        found = examine(experiment)
+        if as_json or len(found):
+            print_table(found, as_json)
+        if found.empty:
+            say("no picture is there twice, and no class is rare")
 
 
 @app.command()

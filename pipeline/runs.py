@@ -119,6 +119,10 @@ class Run:
         return self.path / "checkpoints"
 
     @property
+    def data_dir(self) -> Path:
+        return self.path / "data"
+
+    @property
     def export_dir(self) -> Path:
         return self.path / "export"
 

@@ -18,6 +18,7 @@ from pipeline.data.opening import decode_split, open_source
 from pipeline.data.source import Source
 from pipeline.errors import UserError
 from pipeline.evaluation import figures
+from pipeline.evaluation.preview import write_preview
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, score
 from pipeline.evaluation.statistics import Interval
@@ -73,6 +74,8 @@ def evaluate(run: Run | Path | str, *, split: str = "test", overrides: Sequence[
         tables=task.tables(scored.scores),
         scored=scored,
     )
+    if is_own and "train" in source.splits:
+        write_preview(run, source)
     _write(evaluation, task, {"source": experiment.data.source.model_dump(mode="json"), "corrupt": prepared.corrupt})
     write_report(run)
     return evaluation

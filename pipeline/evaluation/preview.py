@@ -7,13 +7,15 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from pipeline.config import Experiment
+from pipeline.data.audit import audit
 from pipeline.data.opening import decode_split, open_source
 from pipeline.data.source import Source
 from pipeline.data.split import subset
 from pipeline.registry import TASKS
-from pipeline.runs import write_atomically
+from pipeline.runs import Run, write_atomically
 
 _SHOWN = 32
+_SPLITS = ("train", "validation", "test")
 _WIDTH = 800  # pixels of the whole picture, unless two tiles need more
 
 
@@ -25,9 +27,26 @@ def preview(experiment: Experiment, picture: Path | None = None) -> pd.DataFrame
     return count(source)
 
 
+def examine(experiment: Experiment) -> pd.DataFrame:
+    """Decode every image of every split, and return what `audit` finds among them."""
+    source = open_source(experiment.data, experiment.train.seed)
+    fields = tuple(sorted(source.fields & {"label"}))
+    splits = {name: source.splits[name] for name in _SPLITS if name in source.splits}
+    prepared = {
+        name: decode_split(experiment.data, split, fields, len(source.classes), name) for name, split in splits.items()
+    }
+    return audit(prepared, source.classes)
+
+
+def write_preview(run: Run, source: Source) -> None:
+    """Write what the report shows of a run's data: `data/counts.csv` and `data/samples.png`."""
+    write_atomically(run.data_dir / "counts.csv", count(source).to_csv(index=False))
+    write_atomically(run.data_dir / "samples.png", lambda path: augmented(run.experiment, source).save(path))
+
+
 def count(source: Source) -> pd.DataFrame:
     """Return one row per class, where every image has one label, then all images and those refused when opened."""
-    splits = [(name, source.splits[name]) for name in ("train", "validation", "test") if name in source.splits]
+    splits = [(name, source.splits[name]) for name in _SPLITS if name in source.splits]
     rows = [("all images", *(split.count for _, split in splits))]
     if all(split.labels is not None for _, split in splits):
         per_class = [np.bincount(split.labels, minlength=len(source.classes)) for _, split in splits]

@@ -37,7 +37,7 @@ def write_golden(
         answers: each variant's, likewise.
     """
     arrays = {"images": images, "ids": ids, "keras": keras, **answers}
-    write_atomically(folder / ARRAYS, lambda temporary: np.savez(temporary, **arrays))
+    write_atomically(folder / ARRAYS, lambda temporary: np.savez_compressed(temporary, **arrays))
     shown = len(images) if keras.ndim == 2 else min(_MOST_MASKS, len(images))
     pictures = [
         {

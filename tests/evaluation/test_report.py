@@ -147,6 +147,16 @@ def test_what_the_export_found_in_the_layers_is_shown_and_escaped(hostile_run):
     assert "What may hurt the integer files" not in page(hostile_run).text
 
 
+def test_the_data_is_counted_and_shown_after_an_evaluation(digits_run):
+    assert "<h2>Data</h2>" not in write_report(digits_run).read_text(encoding="utf-8")
+    evaluate(digits_run)
+    page = digits_run.report_path.read_text(encoding="utf-8")
+    assert "<h2>Data</h2>" in page
+    assert "A grid of augmented training images" in page
+    counts = pd.read_csv(digits_run.data_dir / "counts.csv").set_index("class")
+    assert counts.loc["all images"].sum() == 1797
+
+
 def test_the_experiment_the_environment_and_the_commands_are_there(digits_run):
     found = page(digits_run)
     assert digits_run.experiment.to_yaml().strip() in found.text

@@ -67,6 +67,7 @@ def contents(run: Run) -> dict[str, Any]:
         "source": experiment.data.source.name,
         "kinds": kinds,
         "evaluations": evaluations,
+        "data": _data(run),
         "curves": _curves(run),
         "export": _files(run.export_dir / "results.csv"),
         "parity": _parity(run),
@@ -93,6 +94,14 @@ def _commands(run: Run, evaluations: list[Evaluated]) -> list[str]:
         commands.append(f"pipeline train {path} --run {again}")
     commands.append(f"pipeline eval {path}")
     return [*commands, f"pipeline export {path}"] if (run.export_dir / "results.csv").is_file() else commands
+
+
+def _data(run: Run) -> tuple[Table, str] | None:
+    """Return the counts of images, and the grid of augmented samples as a base64 PNG."""
+    counts, samples = _csv(run.data_dir / "counts.csv"), run.data_dir / "samples.png"
+    if counts is None or not samples.is_file():
+        return None
+    return to_table(counts), base64.b64encode(samples.read_bytes()).decode()
 
 
 def _evaluation_folders(run: Run) -> list[Path]:
