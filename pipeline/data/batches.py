@@ -107,10 +107,7 @@ class Indexed:
 
 @dataclass(frozen=True)
 class Streamed:
-    """Samples that can only be read in order: shuffled while encoded, in a bounded buffer, and decoded after it.
-
-    tf.data mixes the global seed (tf.random.set_seed) into a shuffle's own, so the order depends on that too.
-    """
+    """Samples that can only be read in order: shuffled while encoded, in a bounded buffer, and decoded after it."""
 
     stream: Callable[[], tf.data.Dataset]
     valid: tf.Tensor  # int64 indices
@@ -126,6 +123,9 @@ class Streamed:
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
             seed = tf.random.experimental.stateless_fold_in((order.seed, 0), number)
             seed = tf.random.stateless_uniform((), seed, 1, 2**31 - 1, tf.int64)
+            # Of this function's graph alone. tf.data mixes it into a shuffle's own seed; where the global seed is 0 it
+            # compares that one, a tensor here, with 0, and fails.
+            tf.random.set_seed(1)
             shuffled = samples.shuffle(buffer, seed, reshuffle_each_iteration=False).repeat().take(length)
             return shuffled.skip(tf.maximum(start - number * length, 0))
 

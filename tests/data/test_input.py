@@ -117,6 +117,16 @@ def test_another_seed_gives_other_batches(whole_runs):
         assert not np.array_equal(whole[0][0], batches(prepared, stop=1, seed=2)[0][0])
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_global_seed_changes_nothing(whole_runs, seed):
+    try:
+        tf.random.set_seed(seed)
+        for prepared, whole in whole_runs.values():
+            np.testing.assert_array_equal(batches(prepared, stop=1)[0][0], whole[0][0])
+    finally:
+        tf.random.set_seed(1)
+
+
 EXACT = [("flip", {}), ("pad_crop", {"pixels": 2}), ("contrast", {}), ("random_erasing", {"probability": 0.5})]
 
 
