@@ -198,8 +198,9 @@ def data(
     _start_tensorflow()
     from pipeline.evaluation.preview import examine, preview
 
+    counts = preview(experiment, picture=show)
     if not (audit and as_json):
-        print_table(preview(experiment, picture=show), as_json)
+        print_table(counts, as_json)
     if show:
         say(f"picture: {show}")
     if audit:

@@ -216,12 +216,7 @@ def environment() -> dict[str, Any]:
 
 def _instructions() -> list[str]:
     """Name the instruction sets that decide how fast a file is: int8 without VNNI is no faster than float."""
-    try:
-        flags = re.findall(
-            r"^(?:flags|Features)\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE
-        )
-    except OSError:
-        return []
+    flags = re.findall(r"^(?:flags|Features)\s*: (.*)", _cpuinfo(), re.MULTILINE)
     return sorted(_DECISIVE & set(flags[0].split())) if flags else []
 
 
@@ -232,10 +227,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def _cpuinfo() -> str:
+    """Return what Linux says of the processor, nothing elsewhere."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
+        return ""
+
+
+def _processor() -> str:
+    lines = _cpuinfo().splitlines()
+    if not lines:
         return platform.processor()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
@@ -20,9 +21,8 @@ from pipeline.errors import UserError
 from pipeline.evaluation import figures
 from pipeline.evaluation.preview import write_preview
 from pipeline.evaluation.report import write_report
-from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, score
+from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, score, scoring_task
 from pipeline.evaluation.statistics import Interval
-from pipeline.registry import TASKS
 from pipeline.runs import Run, write_atomically
 from pipeline.tasks.base import Task
 
@@ -61,8 +61,7 @@ def evaluate(run: Run | Path | str, *, split: str = "test", overrides: Sequence[
     experiment = own.replace(overrides, only=FREE)
     is_own = experiment.data.source == own.data.source
     source = _source(run, experiment, split, is_own)
-    # The counts only matter to a loss, and none is computed here.
-    task = TASKS.build(experiment.task.name, run.classes, [1] * len(run.classes), **experiment.task.options)
+    task = scoring_task(experiment.task.name, run.classes, experiment.task.options)
     prepared = _prepare(experiment, source, split, task)
     scored = score(keras_predictor(load_model(run), task), prepared, task, experiment.data.batch_size)
     name = split if is_own else f"{split}-{_slug(experiment.data.source.options)}"
@@ -143,13 +142,14 @@ def _write_mistakes(folder: Path, task: Task, worst: Sequence[Mistake]) -> None:
     else:
         (folder / "mistakes.png").unlink(missing_ok=True)  # an earlier evaluation's
     cards = [
-        {"id": one.id, "caption": caption, "png": _png(picture)}
+        {"id": one.id, "caption": caption, "png": base64_png(picture)}
         for one, (picture, caption) in zip(worst, shown, strict=True)
     ]
     write_atomically(folder / "mistakes.json", json.dumps(cards, indent=1) + "\n")
 
 
-def _png(picture) -> str:
+def base64_png(picture: np.ndarray) -> str:
+    """Return a uint8 picture as a PNG for a page to hold."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()

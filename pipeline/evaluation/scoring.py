@@ -1,6 +1,6 @@
 """Score any predictor on a prepared split, example by example."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from pipeline.errors import UserError
 from pipeline.evaluation.statistics import Interval, interval
+from pipeline.registry import TASKS
 from pipeline.runs import Run
 from pipeline.tasks.base import Scores, Task
 
@@ -52,6 +53,11 @@ class Scored:
             if not np.isfinite(figure.value):
                 raise UserError(f"{name} cannot be computed: no example of the split has a label that counts.")
         return found
+
+
+def scoring_task(name: str, classes: Sequence[str], options: Mapping[str, Any]) -> Task:
+    """Build a task that scores and decodes, but never trains: the counts of labels only matter to a loss."""
+    return TASKS.build(name, classes, [1] * len(classes), **options)
 
 
 def load_model(run: Run) -> keras.Model:

@@ -1,14 +1,12 @@
 """What rounding changed beside the main score: every measure, each class, and the images whose answer flipped."""
 
-import base64
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
 
+from pipeline.evaluation.evaluate import base64_png
 from pipeline.export.agreement import Agreement, Answers
 from pipeline.runs import write_atomically
 from pipeline.tasks.base import Task
@@ -67,13 +65,11 @@ def _cards(answers: Answers, task: Task, variant: str) -> dict:
     for flip in answers.flips:
         picture, caption = task.show(flip.image, flip.y, flip.before)
         label = int(flip.after.argmax())
-        buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "PNG", optimize=True)
         cards.append(
             {
                 "id": flip.id,
                 "caption": f"{caption}; {variant}: {task.classes[label]} ({flip.after[label]:.0%})",
-                "png": base64.b64encode(buffer.getvalue()).decode(),
+                "png": base64_png(picture),
             }
         )
     return {

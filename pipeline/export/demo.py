@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
+from pipeline.export.golden import FLOAT_ANSWER, HYBRID_ANSWER
 from pipeline.export.interpreter import LiteModel
 from pipeline.export.loopback import Page, Server
 from pipeline.export.npm import install
@@ -19,7 +20,6 @@ from pipeline.tasks.drawing import palette
 
 log = logging.getLogger(__name__)
 
-FLOAT_TOLERANCE, HYBRID_TOLERANCE = 2e-6, 0.02
 _LABELS, _PREPROCESS, _GOLDEN = "labels.txt", "preprocess.json", "golden.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_.-]+\.tflite")
 _KINDS = {
@@ -128,9 +128,9 @@ def tolerance(content: bytes) -> float:
     round activations while running: a last bit can move one to the next of 255 steps, and all that follows from it.
     """
     if any(map(_rounds_while_running, flatbuffer.operators(content))):
-        return HYBRID_TOLERANCE
+        return HYBRID_ANSWER
     step = _output_step(content)
-    return 1.001 * step if step else FLOAT_TOLERANCE
+    return 1.001 * step if step else FLOAT_ANSWER
 
 
 def _rounds_while_running(operator: flatbuffer.Operator) -> bool:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
+from pipeline.export.golden import FLOAT_ANSWER, HYBRID_ANSWER, INTEGER_ANSWER
 from pipeline.export.interpreter import INPUT, OUTPUT, LiteModel
 from pipeline.export.latency import Latency
 from pipeline.export.metadata import Facts
@@ -18,10 +19,6 @@ PASS, NOT_SHOWN, FAIL = "pass", "not shown", "fail"
 _ORDER = (PASS, NOT_SHOWN, FAIL)
 # Integer files: the rounding noise of no layer may be louder than the layer's signal.
 NOISE_BOUND = 0.0
-# What a client's answer may differ by from the recorded one. Float kernels differ in the order of their sums; integer
-# ones by one step of the output, which is 1/256 for probabilities. Files that round activations while running are in
-# between: the last bit of a sum can move one by a step, and all that follows from it (5.9e-3 was seen on a U-Net).
-FLOAT_ANSWER, INTEGER_ANSWER, HYBRID_ANSWER = 2e-6, 1 / 256, 0.02
 _HYBRID = ("dynamic", "weight_int4")
 _SCORE = {"ok": PASS, "not shown": NOT_SHOWN, "worse": FAIL}
 

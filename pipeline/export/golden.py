@@ -21,6 +21,10 @@ from pipeline.runs import write_atomically
 
 ARRAYS, TEXT = "golden.npz", "golden.json"
 FORMAT = 1
+# What a client's answer may differ by from the recorded one. Float kernels differ in the order of their sums; integer
+# ones by one step of the output, which is 1/256 for probabilities. Files that round activations while running are in
+# between: the last bit of a sum can move one by a step, and all that follows from it (5.9e-3 was seen on a U-Net).
+FLOAT_ANSWER, INTEGER_ANSWER, HYBRID_ANSWER = 2e-6, 1 / 256, 0.02
 _MOST_MASKS = 2  # in golden.json: a mask has thousands of probabilities
 _OWN = ("images", "ids", "keras")  # the other arrays are variants
 _ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from pipeline.data.preprocess import Preprocess
 from pipeline.data.source import Split
 from pipeline.data.split import subset
 from pipeline.errors import UserError
-from pipeline.registry import TASKS
+from pipeline.evaluation.scoring import scoring_task
 from pipeline.tasks.base import Task
 
 
@@ -61,8 +61,7 @@ def validation_images(
 
 
 def _task(experiment: Experiment, classes: tuple[str, ...]) -> Task:
-    # The counts only matter to a loss, and none is computed here.
-    return TASKS.build(experiment.task.name, classes, [1] * len(classes), **experiment.task.options)
+    return scoring_task(experiment.task.name, classes, experiment.task.options)
 
 
 def _some(experiment: Experiment, task: Task, split: Split, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -49,10 +49,11 @@ class Facts:
         Raises UserError where the file has none, its labels are missing, or it asks for a normalisation: the files of
         this package take raw pixels.
         """
-        found = [entry for entry in flatbuffer.read(content).metadata or () if entry.name == _NAME]
+        model = flatbuffer.read(content)
+        found = [entry for entry in model.metadata or () if entry.name == _NAME]
         if not found:
             raise UserError("the file has no TFLite metadata; export it again")
-        values = unpack("ModelMetadata", _buffer(content, found[0].buffer))
+        values = unpack("ModelMetadata", bytes(model.buffers[found[0].buffer].data))
         [graph] = values["subgraph_metadata"]
         [image], [output] = graph["input_tensor_metadata"], graph["output_tensor_metadata"]
         for unit in image.get("process_units", ()):
@@ -93,10 +94,10 @@ def _metadata(facts: Facts) -> dict:
         "process_units": [{"options_type": _NORMALIZATION, "options": {"mean": [0.0], "std": [1.0]}}],
         "stats": {"max": [255.0], "min": [0.0]},
     }
-    of_what = "each pixel of" if facts.masks else ""
+    of_what = "each pixel of the picture" if facts.masks else "the picture"
     output = {
         "name": OUTPUT,
-        "description": f"The probability of each label for {of_what} the picture.".replace("  ", " "),
+        "description": f"The probability of each label for {of_what}.",
         "stats": {"max": [1.0], "min": [0.0]},
         "associated_files": [{"name": LABELS, "description": "One label per line.", "type": _AXIS_LABELS}],
     }
@@ -110,10 +111,6 @@ def _metadata(facts: Facts) -> dict:
         "subgraph_metadata": [graph],
         "min_parser_version": "1.5.0" if facts.masks else "1.0.0",
     }
-
-
-def _buffer(content: bytes, index: int) -> bytes:
-    return bytes(flatbuffer.read(content).buffers[index].data)
 
 
 def _read_labels(content: bytes, name: str) -> tuple[str, ...]:

@@ -58,13 +58,11 @@ _Opened = tuple[Callable[[np.ndarray], np.ndarray], Preprocess, tuple[str, ...]]
 
 def _open_run(path: Path) -> _Opened:
     from pipeline.data.opening import preprocess_of
-    from pipeline.evaluation.scoring import keras_predictor, load_model
-    from pipeline.registry import TASKS
+    from pipeline.evaluation.scoring import keras_predictor, load_model, scoring_task
 
     run = Run.open(path)
     experiment = run.experiment
-    # The counts only matter to a loss, and none is computed here.
-    task = TASKS.build(experiment.task.name, run.classes, [1] * len(run.classes), **experiment.task.options)
+    task = scoring_task(experiment.task.name, run.classes, experiment.task.options)
     return keras_predictor(load_model(run), task), preprocess_of(experiment.data), run.classes
 
 

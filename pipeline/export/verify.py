@@ -11,6 +11,7 @@ import pandas as pd
 
 from pipeline.data.preprocess import Preprocess
 from pipeline.errors import UserError
+from pipeline.evaluation.scoring import scoring_task
 from pipeline.export.answers import repeat_comparison
 from pipeline.export.certificate import Certificate, digests
 from pipeline.export.gates import (
@@ -26,7 +27,6 @@ from pipeline.export.gates import (
 from pipeline.export.golden import replay
 from pipeline.export.metadata import Facts
 from pipeline.export.results import judge
-from pipeline.registry import TASKS
 from pipeline.runs import Run
 
 _MOST_BYTES = 2**32  # of an unpacked bundle
@@ -110,8 +110,7 @@ def _facts(folder: Path, certificate: Certificate) -> Facts:
 def _scored(folder: Path, certificate: Certificate, facts: Facts, variant: str, row: pd.Series) -> dict:
     """Repeat the paired test; the score's own interval is taken over, as it rests on the same answers."""
     about = certificate.about
-    # The counts only matter to a loss, and none is computed here.
-    task = TASKS.build(about["task"]["name"], facts.labels, [1] * len(facts.labels), **about["task"]["options"])
+    task = scoring_task(about["task"]["name"], facts.labels, about["task"]["options"])
     measure = task.measures[about["measure"]]
     score, difference = repeat_comparison(folder, measure, variant)
     return {**row, "score": score, "n": difference.n, **judge(difference, measure, about["margin"])}

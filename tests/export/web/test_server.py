@@ -124,8 +124,8 @@ def test_every_module_that_the_page_imports_is_served(bundle):
 
 def test_tolerance_follows_how_a_file_computes(variants):
     found = {name: demo.tolerance(content) for name, content in variants.items()}
-    assert found["float32"] == found["float16"] == found["weight_int4"] == demo.FLOAT_TOLERANCE
-    assert found["dynamic"] == demo.HYBRID_TOLERANCE
+    assert found["float32"] == found["float16"] == found["weight_int4"] == demo.FLOAT_ANSWER
+    assert found["dynamic"] == demo.HYBRID_ANSWER
     assert found["int8"] == found["uint8"] == pytest.approx(1.001 / 256)
 
 
