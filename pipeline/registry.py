@@ -80,6 +80,14 @@ class Registry:
         """List every name, resnet8 before resnet14, without importing the package."""
         return sorted({*self._entries, *self._builders}, key=_by_number)
 
+    def representatives(self) -> list[str]:
+        """List one name of every builder of the package: its row that ends in `_tiny`, else its first."""
+        rows: dict[str, list[str]] = {}
+        for name, entry in self._entries.items():
+            rows.setdefault(entry.builder, []).append(name)
+        chosen = (next((name for name in names if name.endswith("_tiny")), names[0]) for names in rows.values())
+        return sorted(chosen, key=_by_number)
+
     def describe(self, name: str) -> str:
         """Return the first line of the builder's docstring."""
         self._require(name)
@@ -130,8 +138,9 @@ class Registry:
 
 
 class _Entry(types.SimpleNamespace):
-    """What the source text says of one entry: `docstring`, and `fields` as pydantic wants them."""
+    """What the source text says of one entry: its builder's name and docstring, and `fields` as pydantic wants them."""
 
+    builder: str
     docstring: str
     fields: dict[str, tuple[Any, Any]]
 
@@ -193,7 +202,7 @@ def _read_function(node: ast.FunctionDef, bound: dict[str, Any]) -> _Entry:
         if argument.arg not in bound:
             value = ... if default is None else ast.literal_eval(default)
             fields[argument.arg] = (_resolve(argument.annotation), value)
-    return _Entry(docstring=ast.get_docstring(node) or "", fields=fields)
+    return _Entry(builder=node.name, docstring=ast.get_docstring(node) or "", fields=fields)
 
 
 def _resolve(node: ast.expr | None) -> Any:

@@ -78,3 +78,9 @@ def test_variants_bind_their_row_and_hide_it_from_the_options():
         registry.options("small")(width="wide")
     with pytest.raises(ValidationError):
         registry.options("small")(depth=3)
+
+
+def test_a_builder_is_represented_by_its_tiny_row_or_its_first():
+    names = MODELS.representatives()
+    assert {"lenet5", "resnet8", "resnet_tiny"} < set(names)
+    assert not {"resnet14", "resnet18"} & set(names)

@@ -45,6 +45,7 @@ def resnet_small(
     resnet50={"blocks": (3, 4, 6, 3), "bottleneck": True},
     resnet101={"blocks": (3, 4, 23, 3), "bottleneck": True},
     resnet152={"blocks": (3, 8, 36, 3), "bottleneck": True},
+    resnet_tiny={"blocks": (1, 1, 1, 1), "bottleneck": True, "width": 8},
 )
 def resnet(
     input_shape: tuple[int, int, int] = (224, 224, 3),

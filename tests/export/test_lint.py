@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from depthwise_digits import digits, scaled_apart, trained
+from representatives import build, every_family
 from troubled import network, pairs, pictures
 
 from pipeline.cli import main
@@ -21,7 +22,6 @@ from pipeline.export.convert import convert
 from pipeline.export.flatbuffer import operators
 from pipeline.export.lint import advise, group, lint
 from pipeline.export.lint_rules import RULES
-from pipeline.registry import MODELS
 
 PAIRS = pairs()
 DOCS = Path(__file__).parents[2] / "docs" / "quantisation.md"
@@ -95,11 +95,9 @@ def test_unfolded_norms_are_those_that_stay_in_the_file():
     assert [each.count("MUL") for each in made] == [2, 1]  # one is the rescaling's
 
 
-@pytest.mark.parametrize("name", MODELS.names())
+@every_family
 def test_registered_models_are_linted(name):
-    width = MODELS.options(name).model_fields.get("width")
-    tiny = {"width": 8 if isinstance(width.default, int) else 0.25} if width else {}
-    found = set(lint(MODELS.build(name, (32, 32, 3), 5, **tiny))["rule"])
+    found = set(lint(build(name))["rule"])
     assert found <= {"channels"}, "ours are built for integers"
 
 

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from zoo import calibrate, conv, difference, equal, every_model, images, network, registered, residual, settle, width
+from representatives import every_family
+from zoo import calibrate, conv, difference, equal, images, network, registered, residual, settle, width
 
 from pipeline.errors import UserError
 from pipeline.export.compress import find_channels, mask_channels, prune_channels, prune_iteratively
-from pipeline.registry import MODELS
 
 layers = keras.layers
 
@@ -25,12 +25,7 @@ APPLICATIONS = {
 }
 
 
-def test_the_tables_are_whole():
-    assert len(MODELS.names()) == 15
-    assert len(APPLICATIONS) == 11
-
-
-@every_model
+@every_family
 def test_every_registered_model_is_pruned(name):
     model = registered(name)
     pruned = equal(model, multiple=2)

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from zoo import calibrate, difference, every_model, images, precise, registered, settle
+from representatives import every_family
+from zoo import calibrate, difference, images, precise, registered, settle
 
 from pipeline.export.compress import fold_batch_norm
 
@@ -93,9 +94,9 @@ def test_an_output_before_the_norm_is_kept():
     assert norms(fold_batch_norm(model)) == 1
 
 
-@every_model
+@every_family
 def test_every_registered_model_folds_whole(name):
-    model = registered(name, width=4)
+    model = registered(name)
     folded = fold_batch_norm(model)
     assert norms(folded) == 0
     assert changed(model, folded) < 1e-5

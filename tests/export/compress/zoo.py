@@ -2,12 +2,11 @@
 
 import keras
 import numpy as np
-import pytest
+from representatives import build
 
 from pipeline.export.compress import mask_channels, prune_channels
 from pipeline.export.compress.graph import Graph
 from pipeline.export.compress.rebuild import copy, rebuild
-from pipeline.registry import MODELS
 
 
 def settle(model: keras.Model, seed: int = 0) -> keras.Model:
@@ -22,19 +21,10 @@ def settle(model: keras.Model, seed: int = 0) -> keras.Model:
 
 layers = keras.layers
 
-# One of each family; the others differ in size, and are slow.
-QUICK = ("lenet5", "mobilenet_v2", "resnet8", "simple_cnn", "unet")
-every_model = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MODELS.names()]
-)
 
-
-def registered(name: str, *, classes: int = 5, width: int = 16) -> keras.Model:
-    """Build a registered model narrow and for 32 x 32 images."""
-    option = MODELS.options(name).model_fields.get("width")
-    narrow = {"width": width if isinstance(option.default, int) else 0.25} if option else {}
-    keras.utils.set_random_seed(0)
-    return calibrate(settle(MODELS.build(name, (32, 32, 3), classes, **narrow)))
+def registered(name: str, **options) -> keras.Model:
+    """Build a registered model narrow and for 32 x 32 images, with the statistics of a trained one."""
+    return calibrate(settle(build(name, **options)))
 
 
 def precise(model: keras.Model) -> keras.Model:

@@ -1,0 +1,19 @@
+"""One small network of every family of the zoo, which every battery goes through: a new family needs no edit."""
+
+import keras
+import pytest
+
+from pipeline.registry import MODELS
+
+NAMES = MODELS.representatives()
+_NARROW = {"width": {int: 8, float: 0.25}, "decoder_width": {int: 4}}
+
+every_family = pytest.mark.parametrize("name", NAMES)
+
+
+def build(name: str, classes: int = 5, shape: tuple[int, int, int] = (32, 32, 3), **options) -> keras.Model:
+    """Build a registered model with fresh weights, narrow where its width is an option."""
+    fields = MODELS.options(name).model_fields
+    narrow = {key: _NARROW[key][type(fields[key].default)] for key in fields if key in _NARROW}
+    keras.utils.set_random_seed(0)
+    return MODELS.build(name, shape, classes, **(narrow | options))
