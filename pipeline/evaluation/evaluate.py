@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation import figures
 from pipeline.evaluation.preview import write_preview
 from pipeline.evaluation.report import write_report
-from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, score, scoring_task
+from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, save_scores, score, scoring_task
 from pipeline.evaluation.statistics import Interval
 from pipeline.runs import Run, write_atomically
 from pipeline.tasks.base import Task
@@ -116,6 +116,7 @@ def _write(evaluation: Evaluation, task: Task, about: dict) -> None:
     rows = task.rows(scored.scores)
     rows.insert(0, "id", scored.ids)
     write_atomically(folder / "predictions.csv", rows.to_csv(index=False))
+    save_scores(folder, scored)
     for name, table in evaluation.tables.items():
         write_atomically(folder / f"{name}.csv", table.to_csv(index=table.index.name is not None))
         if name in _PICTURES:
