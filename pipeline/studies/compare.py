@@ -28,6 +28,15 @@ class Compared:
     scores: pd.DataFrame
     settings: pd.DataFrame
 
+    def summary(self) -> str:
+        """Say of each run what its difference in the first measure is, and what so many images can show."""
+        rows = self.scores[self.scores["measure"] == self.scores["measure"].iloc[0]].iloc[1:]
+        return "; ".join(
+            f"{row.measure} of {row.run}: {row.verdict}, {100 * row.difference:+.2f} points (p = {row.p_value:.2g}, "
+            f"{row.n} images show {100 * row.detectable:.2f} points four times in five)"
+            for row in rows.itertuples()
+        )
+
     def table(self) -> pd.DataFrame:
         """Return the scores for people: in per cent, differences in points."""
         rows = self.scores

@@ -62,6 +62,7 @@ def test_equal_runs_show_no_difference(tmp_path):
     assert set(found.scores["verdict"]) == {"", "not shown"}
     assert found.settings.empty
     assert found.table().loc[1, "points"] == "+0.00"
+    assert "b: not shown, +0.00 points (p = 1, 400 images show" in found.summary()
 
 
 def test_p_values_count_the_comparisons(tmp_path):
