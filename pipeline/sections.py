@@ -58,6 +58,19 @@ def component(registry: Registry) -> Any:
     return Annotated[Component, BeforeValidator(read)]
 
 
+class Folds(Section):
+    """One of several parts of train, held out as the test split: `pipeline crossval` sets it."""
+
+    of: Annotated[int, Field(ge=2)] = 5
+    index: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.index >= self.of:
+            raise ValueError(f"index is counted from 0 to {self.of - 1}")
+        return self
+
+
 class Data(Section):
     """Which images, and how they become batches."""
 
@@ -68,6 +81,7 @@ class Data(Section):
     batch_size: PositiveInt = 64
     augment: list[component(AUGMENTATIONS)] = []
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # cut from train where the source has no validation split
+    folds: Folds | None = None  # leaves the source's own test split alone
     cache_mb: NonNegativeInt = 1024  # decoded images are kept in memory up to this size
     max_corrupt: Fraction = 0.01  # more corrupt images than this share are an error
 

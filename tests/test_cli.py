@@ -30,7 +30,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
 def test_help_names_every_command(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    names = "train eval data lint list doctor export verify bundle compress predict demo compare"
+    names = "train eval data lint list doctor export verify bundle compress predict demo compare crossval ablate"
     for command in names.split():
         assert f" {command} " in out
 
@@ -52,6 +52,8 @@ def test_help_names_every_command(run_cli):
         (["predict", "no/such/run", "a.jpg"], 1, "no/such/run"),
         (["demo", "no/such/run"], 1, "does not exist"),
         (["compare", "no/such/run"], 1, "does not exist"),
+        (["crossval", "digits", "--folds", "1"], 2, "data.folds.of cannot be 1"),
+        (["ablate", "digits", "--seeds", "1"], 2, "1 seeds show no spread"),
         (["frobnicate"], 2, "frobnicate"),
     ],
 )

@@ -28,6 +28,8 @@ from pipeline.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
+METRICS = "metrics.json"
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -129,7 +131,7 @@ def _write(evaluation: Evaluation, task: Task, about: dict) -> None:
     }
     write_atomically(folder / "about.json", json.dumps(about, indent=2, default=str) + "\n")
     metrics = {name: asdict(found) for name, found in evaluation.metrics.items()}
-    write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
 
 
 _PICTURES = {"confusion": figures.confusion, "calibration": figures.calibration}
