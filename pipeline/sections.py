@@ -86,6 +86,20 @@ class Data(Section):
     max_corrupt: Fraction = 0.01  # more corrupt images than this share are an error
 
 
+class Lookahead(Section):
+    """Every few steps the weights go back a part of the way they came (arXiv 1907.08610)."""
+
+    every: PositiveInt = 5  # optimizer steps
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of the way that is kept
+
+
+class Plateau(Section):
+    """Lower the learning rate when validation no longer gets better."""
+
+    epochs: PositiveInt = 5  # without a better validation score
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
 class Train(Section):
     """How the weights are found."""
 
@@ -98,6 +112,9 @@ class Train(Section):
     steps_per_call: Literal["auto"] | PositiveInt = "auto"
     seed: NonNegativeInt = 0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay per step of the averaged weights
+    lookahead: Lookahead | None = None
+    sharpness: PositiveFloat | None = None  # radius of sharpness-aware minimisation, 0.05 in arXiv 2010.01412
+    plateau: Plateau | None = None
     accumulate: PositiveInt = 1  # batches per optimizer step
     clip_norm: PositiveFloat | None = None
     patience: PositiveInt | None = None  # epochs without a better validation score before stopping
