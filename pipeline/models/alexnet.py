@@ -11,7 +11,7 @@ from pipeline.models.stages import has_small_stem, mark, require_size, require_s
 from pipeline.registry import MODELS, Fraction
 
 
-@MODELS.register(alexnet={}, alexnet_tiny={"width": 0.125, "units": 16})
+@MODELS.register(alexnet={}, alexnet_tiny={"width": 0.125, "units": 16, "dropout": 0.0})
 def alexnet(
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = 1000,
@@ -37,9 +37,8 @@ def alexnet(
     if not small:
         x = keras.layers.ZeroPadding2D(2, name="stem_pad")(x)
     kernel, stride = (3, 1) if small else (11, 4)
-    x = conv_relu(
-        x, scaled(64, width), kernel, stride=stride, padding=padding, batch_norm=batch_norm, name="stage1_block1"
-    )
+    options = {"stride": stride, "padding": padding, "batch_norm": batch_norm}
+    x = conv_relu(x, scaled(64, width), kernel, **options, name="stage1_block1")
     for stage, channels in enumerate(((192,), (384, 256, 256)), 2):
         x = mark(x, stride)
         x = keras.layers.MaxPooling2D(3, strides=2, padding=padding, name=f"stage{stage}_pool")(x)

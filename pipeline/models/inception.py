@@ -41,11 +41,13 @@ class _Parts:
     scale: bool = True
 
     def conv(self, x: Any, filters: int, kernel: Any, *, padding: str = "same", stride: int = 1, name: str) -> Any:
+        """Convolve to `filters` times the width, normalise, apply ReLU."""
         filters = scaled(filters, self.width)
         options = {"stride": stride, "padding": padding, "epsilon": 1e-3, "scale": self.scale}  # the published epsilon
         return conv_norm(x, filters, kernel, name=name, **options)
 
     def chain(self, x: Any, steps: Sequence[_Step], name: str) -> Any:
+        """Apply convolutions and poolings one after the other."""
         for index, (what, kernel, *strides) in enumerate(steps, 1):
             options = {"padding": self.padding if strides else "same", "name": f"{name}_{index}"}
             stride = strides[0] if strides else 1
@@ -56,6 +58,7 @@ class _Parts:
         return x
 
     def module(self, x: Any, branches: Sequence[Sequence[_Step]], name: str) -> Any:
+        """Join the channels of several chains that read the same tensor."""
         made = [self.chain(x, steps, f"{name}_branch{index}") for index, steps in enumerate(branches, 1)]
         return keras.layers.Concatenate(name=f"{name}_concat")(made)
 

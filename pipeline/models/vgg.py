@@ -22,7 +22,7 @@ _CHANNELS = (64, 128, 256, 512, 512)
     vgg13_bn={"blocks": (2, 2, 2, 2, 2), "batch_norm": True},
     vgg16_bn={"blocks": (2, 2, 3, 3, 3), "batch_norm": True},
     vgg19_bn={"blocks": (2, 2, 4, 4, 4), "batch_norm": True},
-    vgg_tiny={"blocks": (1, 1, 1, 1, 1), "batch_norm": True, "width": 0.125, "units": 16},
+    vgg_tiny={"blocks": (1, 1, 1, 1, 1), "batch_norm": True, "width": 0.125, "units": 16, "dropout": 0.0},
 )
 def vgg(
     input_shape: tuple[int, int, int] = (224, 224, 3),
@@ -38,8 +38,8 @@ def vgg(
     """Five blocks of 3x3 convolutions and two dense layers (arXiv 1409.1556, table 1).
 
     The two dense layers have `units` each: 4096, or 512 where the stem is the small one, which leaves out the pooling
-    after the first two blocks. On 32x32 images that is 16 times the multiply-accumulates of the network with all five
-    (`stem: imagenet, units: 512`), which ends in a single pixel.
+    after the first two blocks. With all five poolings (`stem: imagenet, units: 512`) VGG-16 takes an eleventh of the
+    multiply-accumulates on 32x32 images, and classifies from a single pixel.
     """
     name = f"vgg{sum(blocks) + 3}{'_bn' if batch_norm else ''}"
     skipped = 2 if has_small_stem(input_shape, stem) else 0
