@@ -18,32 +18,80 @@ def image_input(input_shape: tuple[int, int, int]) -> tuple[Any, Any]:
 def conv_norm(
     x: Any,
     filters: int,
-    kernel_size: int,
+    kernel_size: int | tuple[int, int],
     *,
     stride: int = 1,
     padding: str = "same",
     activation: str | None = "relu",
     epsilon: float = 1e-5,
+    scale: bool = True,
     name: str,
 ) -> Any:
-    """Convolve, normalise, activate. The convolution has no bias: the normalisation's offset takes its place."""
-    x = keras.layers.Conv2D(
+    """Convolve, normalise, activate. The convolution has no bias: the normalisation's offset takes its place.
+
+    Without `scale` the normalisation has no gamma, which a kernel behind a ReLU can take over.
+    """
+    x = conv(x, filters, kernel_size, stride=stride, padding=padding, name=name)
+    return norm_act(x, activation, epsilon=epsilon, scale=scale, name=name)
+
+
+def conv(
+    x: Any,
+    filters: int,
+    kernel_size: int | tuple[int, int],
+    *,
+    stride: int = 1,
+    padding: str = "same",
+    bias: bool = False,
+    activation: str | None = None,
+    name: str,
+) -> Any:
+    """Convolve; without bias, which a normalisation after it would take out again."""
+    layer = keras.layers.Conv2D(
         filters,
         kernel_size,
         strides=stride,
         padding=padding,
-        use_bias=False,
+        use_bias=bias,
+        activation=activation,
         kernel_initializer="he_normal",
         name=f"{name}_conv",
-    )(x)
-    return _norm_act(x, activation, epsilon, name)
+    )
+    return layer(x)
+
+
+def conv_relu(
+    x: Any,
+    filters: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    padding: str = "same",
+    batch_norm: bool = False,
+    name: str,
+) -> Any:
+    """Convolve with bias and apply ReLU, as before there was batch normalisation, or with `batch_norm` between them."""
+    if batch_norm:
+        return conv_norm(x, filters, kernel_size, stride=stride, padding=padding, name=name)
+    return conv(x, filters, kernel_size, stride=stride, padding=padding, bias=True, activation="relu", name=name)
+
+
+def dense_relu(x: Any, units: int, *, name: str) -> Any:
+    """Map features (B, F) to (B, units) and apply ReLU."""
+    return keras.layers.Dense(units, activation="relu", kernel_initializer="he_normal", name=name)(x)
 
 
 def depthwise_norm(
     x: Any, kernel_size: int, *, stride: int = 1, activation: str | None = "relu", epsilon: float = 1e-5, name: str
 ) -> Any:
     """Convolve each channel on its own, normalise, activate."""
-    x = keras.layers.DepthwiseConv2D(
+    x = depthwise_conv(x, kernel_size, stride=stride, name=name)
+    return norm_act(x, activation, epsilon=epsilon, name=name)
+
+
+def depthwise_conv(x: Any, kernel_size: int, *, stride: int = 1, name: str) -> Any:
+    """Convolve each channel on its own, without bias."""
+    layer = keras.layers.DepthwiseConv2D(
         kernel_size,
         strides=stride,
         padding="same",
@@ -51,8 +99,15 @@ def depthwise_norm(
         # Not he_normal: Keras counts all channels as inputs of each filter, which makes the weights far too small.
         depthwise_initializer=keras.initializers.RandomNormal(stddev=math.sqrt(2) / kernel_size),
         name=f"{name}_conv",
-    )(x)
-    return _norm_act(x, activation, epsilon, name)
+    )
+    return layer(x)
+
+
+def norm_act(x: Any, activation: str | None, *, epsilon: float = 1e-5, scale: bool = True, name: str) -> Any:
+    """Normalise over the batch, activate."""
+    # Keras's momentum of 0.99 needs hundreds of steps before the moving statistics are those of the data.
+    x = keras.layers.BatchNormalization(momentum=0.9, epsilon=epsilon, scale=scale, name=f"{name}_norm")(x)
+    return keras.layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
 
 
 def basic_block(x: Any, filters: int, *, stride: int = 1, name: str) -> Any:
@@ -79,11 +134,11 @@ def separable_block(x: Any, filters: int, *, stride: int = 1, epsilon: float, na
 def inverted_residual(x: Any, filters: int, *, expansion: int, stride: int = 1, epsilon: float, name: str) -> Any:
     """Expand, filter each channel, project without activation (MobileNetV2, arXiv 1801.04381, figure 4)."""
     y, channels = x, x.shape[-1]
-    conv = functools.partial(conv_norm, kernel_size=1, epsilon=epsilon)
+    pointwise = functools.partial(conv_norm, kernel_size=1, epsilon=epsilon)
     if expansion > 1:
-        y = conv(y, channels * expansion, activation="relu6", name=f"{name}_expand")
+        y = pointwise(y, channels * expansion, activation="relu6", name=f"{name}_expand")
     y = depthwise_norm(y, 3, stride=stride, activation="relu6", epsilon=epsilon, name=f"{name}_depthwise")
-    y = conv(y, filters, activation=None, name=f"{name}_project")
+    y = pointwise(y, filters, activation=None, name=f"{name}_project")
     return keras.layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and channels == filters else y
 
 
@@ -102,9 +157,3 @@ def _add_shortcut(x: Any, y: Any, stride: int, name: str) -> Any:
         x = conv_norm(x, y.shape[-1], 1, stride=stride, activation=None, name=f"{name}_shortcut")
     y = keras.layers.Add(name=f"{name}_add")([x, y])
     return keras.layers.Activation("relu", name=f"{name}_relu")(y)
-
-
-def _norm_act(x: Any, activation: str | None, epsilon: float, name: str) -> Any:
-    # Keras's momentum of 0.99 needs hundreds of steps before the moving statistics are those of the data.
-    x = keras.layers.BatchNormalization(momentum=0.9, epsilon=epsilon, name=f"{name}_norm")(x)
-    return keras.layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x

@@ -95,10 +95,17 @@ def test_unfolded_norms_are_those_that_stay_in_the_file():
     assert [each.count("MUL") for each in made] == [2, 1]  # one is the rescaling's
 
 
+# What a published architecture cannot do without.
+UNAVOIDABLE = {
+    "densenet_tiny": {"unfolded_norm"},  # norms read the joined outputs of many layers
+    "densenet_bc_tiny": {"unfolded_norm"},
+}
+
+
 @every_family
 def test_registered_models_are_linted(name):
     found = set(lint(build(name))["rule"])
-    assert found <= {"channels"}, "ours are built for integers"
+    assert found <= {"channels"} | UNAVOIDABLE.get(name, set()), "ours are built for integers"
 
 
 @pytest.mark.slow

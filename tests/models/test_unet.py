@@ -17,6 +17,8 @@ from pipeline.registry import MODELS
         ("resnet18", (37, 50, 3)),  # small stem: stride 8 by odd sizes
         ("mobilenet_v2", (96, 97, 3)),  # ImageNet stem: from stride 2 to 1 without a skip
         ("mobilenet_v1", (180, 240, 3)),
+        ("alexnet_tiny", (97, 130, 3)),  # from stride 4 to 1 without skips, and maps that lost their edges
+        ("inception_v3_tiny", (96, 117, 3)),
     ],
 )
 def test_logits_have_the_size_of_the_image(backbone, shape):
