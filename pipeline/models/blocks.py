@@ -2,9 +2,13 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
+
+# A block of arXiv 1709.01507's kind: `attend(x, name=...)` gives x weighed by itself.
+Attend = Callable[..., Any]
 
 
 def image_input(input_shape: tuple[int, int, int]) -> tuple[Any, Any]:
@@ -22,6 +26,7 @@ def conv_norm(
     *,
     stride: int = 1,
     padding: str = "same",
+    groups: int = 1,
     activation: str | None = "relu",
     epsilon: float = 1e-5,
     scale: bool = True,
@@ -31,7 +36,7 @@ def conv_norm(
 
     Without `scale` the normalisation has no gamma, which a kernel behind a ReLU can take over.
     """
-    x = conv(x, filters, kernel_size, stride=stride, padding=padding, name=name)
+    x = conv(x, filters, kernel_size, stride=stride, padding=padding, groups=groups, name=name)
     return norm_act(x, activation, epsilon=epsilon, scale=scale, name=name)
 
 
@@ -42,6 +47,7 @@ def conv(
     *,
     stride: int = 1,
     padding: str = "same",
+    groups: int = 1,
     bias: bool = False,
     activation: str | None = None,
     name: str,
@@ -52,6 +58,7 @@ def conv(
         kernel_size,
         strides=stride,
         padding=padding,
+        groups=groups,
         use_bias=bias,
         activation=activation,
         kernel_initializer="he_normal",
@@ -110,19 +117,41 @@ def norm_act(x: Any, activation: str | None, *, epsilon: float = 1e-5, scale: bo
     return keras.layers.Activation(activation, name=f"{name}_{activation}")(x) if activation else x
 
 
-def basic_block(x: Any, filters: int, *, stride: int = 1, name: str) -> Any:
-    """Add two 3x3 convolutions to a shortcut (arXiv 1512.03385, figure 5 left)."""
+def basic_block(x: Any, filters: int, *, stride: int = 1, attend: Attend | None = None, name: str) -> Any:
+    """Add two 3x3 convolutions to a shortcut (arXiv 1512.03385, figure 5 left); `attend` weighs what is added."""
     y = conv_norm(x, filters, 3, stride=stride, name=f"{name}_1")
     y = conv_norm(y, filters, 3, activation=None, name=f"{name}_2")
-    return _add_shortcut(x, y, stride, name)
+    return add_shortcut(x, attend(y, name=name) if attend else y, stride, name)
 
 
-def bottleneck_block(x: Any, filters: int, *, stride: int = 1, name: str) -> Any:
-    """Add a 1x1, 3x3, 1x1 bottleneck of 4 x `filters` outputs to a shortcut; the 3x3 strides (v1.5)."""
-    y = conv_norm(x, filters, 1, name=f"{name}_1")
-    y = conv_norm(y, filters, 3, stride=stride, name=f"{name}_2")
+def bottleneck_block(
+    x: Any,
+    filters: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    group_width: int = 64,
+    attend: Attend | None = None,
+    name: str,
+) -> Any:
+    """Add a 1x1, 3x3, 1x1 bottleneck of 4 x `filters` outputs to a shortcut; the 3x3 strides (v1.5).
+
+    The 3x3 convolution has `groups` that do not see each other, each of `group_width` channels for every 64 `filters`;
+    `attend` weighs what is added.
+    """
+    width = groups * max(filters * group_width // 64, 1)
+    y = conv_norm(x, width, 1, name=f"{name}_1")
+    y = conv_norm(y, width, 3, stride=stride, groups=groups, name=f"{name}_2")
     y = conv_norm(y, 4 * filters, 1, activation=None, name=f"{name}_3")
-    return _add_shortcut(x, y, stride, name)
+    return add_shortcut(x, attend(y, name=name) if attend else y, stride, name)
+
+
+def add_shortcut(x: Any, y: Any, stride: int, name: str) -> Any:
+    """Add what a block made to its input, projected where the shapes differ, and activate."""
+    if x.shape != y.shape:
+        x = conv_norm(x, y.shape[-1], 1, stride=stride, activation=None, name=f"{name}_shortcut")
+    y = keras.layers.Add(name=f"{name}_add")([x, y])
+    return keras.layers.Activation("relu", name=f"{name}_relu")(y)
 
 
 def separable_block(x: Any, filters: int, *, stride: int = 1, epsilon: float, name: str) -> Any:
@@ -150,10 +179,3 @@ def scaled(filters: int, width: float) -> int:
     exact = filters * width
     rounded = max(8, int(exact + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * exact else rounded
-
-
-def _add_shortcut(x: Any, y: Any, stride: int, name: str) -> Any:
-    if x.shape != y.shape:
-        x = conv_norm(x, y.shape[-1], 1, stride=stride, activation=None, name=f"{name}_shortcut")
-    y = keras.layers.Add(name=f"{name}_add")([x, y])
-    return keras.layers.Activation("relu", name=f"{name}_relu")(y)

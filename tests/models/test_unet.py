@@ -78,7 +78,7 @@ def test_an_unknown_backbone_names_the_nearest():
         MODELS.build("unet", (32, 32, 3), 4, backbone="mobilnet_v2")
 
 
-@pytest.mark.parametrize("backbone", ["unet", "lenet5", "simple_cnn"])
+@pytest.mark.parametrize("backbone", ["unet", "lenet5", "simple_cnn", "vit_micro_16"])
 def test_a_backbone_without_stages_or_without_one_answer_is_refused(backbone):
     with pytest.raises(UserError, match=f"^model.backbone: unet cannot use {backbone!r}; give .* such as resnet20"):
         MODELS.build("unet", (32, 32, 3), 4, backbone=backbone)
