@@ -32,14 +32,13 @@ def vgg(
     batch_norm: bool,
     width: PositiveFloat = 1.0,
     units: PositiveInt | None = None,
-    stem: Literal["auto", "small", "imagenet"] = "auto",
+    stem: Literal["auto", "small", "imagenet"] = "imagenet",
     dropout: Fraction = 0.5,
 ) -> keras.Model:
     """Five blocks of 3x3 convolutions and two dense layers (arXiv 1409.1556, table 1).
 
-    The two dense layers have `units` each: 4096, or 512 where the stem is the small one, which leaves out the pooling
-    after the first two blocks. With all five poolings (`stem: imagenet, units: 512`) VGG-16 takes an eleventh of the
-    multiply-accumulates on 32x32 images, and classifies from a single pixel.
+    The two dense layers have `units` each: 4096, or 512 for small images. Unlike other families these keep all
+    poolings, as VGGs for CIFAR do; the small stem leaves out the first two, for eleven times the multiply-accumulates.
     """
     name = f"vgg{sum(blocks) + 3}{'_bn' if batch_norm else ''}"
     skipped = 2 if has_small_stem(input_shape, stem) else 0
@@ -52,5 +51,5 @@ def vgg(
         if index > skipped:
             x = keras.layers.MaxPooling2D(padding="same", name=f"stage{index}_pool")(mark(x, stride))
             stride *= 2
-    units = units or (512 if skipped else 4096)
+    units = units or (512 if has_small_stem(input_shape, "auto") else 4096)
     return keras.Model(inputs, classify_flat(mark(x, stride), num_classes, units, dropout=dropout), name=name)

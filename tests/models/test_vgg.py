@@ -38,7 +38,7 @@ def test_networks_have_torchvisions_multiplications(name, expected):
 @pytest.mark.parametrize(
     ("shape", "stem", "sizes"),
     [
-        ((32, 32, 3), "auto", {0: (32, 32, 32), 1: (16, 16, 64), 2: (8, 8, 64), 3: (4, 4, 64)}),
+        ((32, 32, 3), "small", {0: (32, 32, 32), 1: (16, 16, 64), 2: (8, 8, 64), 3: (4, 4, 64)}),
         (
             (97, 130, 3),
             "auto",
@@ -46,15 +46,15 @@ def test_networks_have_torchvisions_multiplications(name, expected):
         ),
     ],
 )
-def test_small_images_skip_the_first_two_halvings(shape, stem, sizes):
+def test_the_small_stem_skips_the_first_two_halvings(shape, stem, sizes):
     model = MODELS.build("vgg_tiny", shape, 2, stem=stem)
     assert {level: tensor.shape[1:] for level, tensor in stages(model).items()} == sizes
 
 
-@pytest.mark.parametrize(("stem", "units"), [("small", 512), ("imagenet", 4096)])
-def test_the_dense_layers_are_smaller_for_small_images(stem, units):
+@pytest.mark.parametrize(("size", "units"), [(32, 512), (96, 4096)])
+def test_the_dense_layers_are_smaller_for_small_images(size, units):
     with keras.StatelessScope(initialize_variables=False):
-        model = MODELS.build("vgg11", (32, 32, 3), 2, width=0.125, stem=stem)
+        model = MODELS.build("vgg11", (size, size, 3), 2, width=0.125)
     assert [model.get_layer(name).units for name in ("dense1", "dense2")] == [units, units]
 
 
