@@ -95,10 +95,16 @@ def test_unfolded_norms_are_those_that_stay_in_the_file():
     assert [each.count("MUL") for each in made] == [2, 1]  # one is the rescaling's
 
 
+# What the published architecture has, and no integer kernel.
+NOT_FOR_INTEGERS = {
+    "convnext_micro_tiny": {"float_island"},  # layer normalisation
+}
+
+
 @every_family
 def test_registered_models_are_linted(name):
     found = set(lint(build(name))["rule"])
-    assert found <= {"channels"}, "ours are built for integers"
+    assert found - {"channels"} == NOT_FOR_INTEGERS.get(name, set()), "ours are built for integers"
 
 
 @pytest.mark.slow
