@@ -160,22 +160,46 @@ def separable_block(x: Any, filters: int, *, stride: int = 1, epsilon: float, na
     return conv_norm(x, filters, 1, activation="relu6", epsilon=epsilon, name=f"{name}_pointwise")
 
 
-def inverted_residual(x: Any, filters: int, *, expansion: int, stride: int = 1, epsilon: float, name: str) -> Any:
-    """Expand, filter each channel, project without activation (MobileNetV2, arXiv 1801.04381, figure 4)."""
+def inverted_residual(
+    x: Any,
+    filters: int,
+    *,
+    expansion: float,
+    kernel_size: int = 3,
+    stride: int = 1,
+    activation: str = "relu6",
+    attention: Callable[..., Any] | None = None,
+    drop: float = 0.0,
+    epsilon: float,
+    name: str,
+) -> Any:
+    """Expand, filter each channel, project without activation (MobileNetV2, arXiv 1801.04381, figure 4).
+
+    `attention(x, name=...)` weighs the filtered channels, as in MobileNetV3; `drop` is the rate of stochastic depth.
+    """
     y, channels = x, x.shape[-1]
     pointwise = functools.partial(conv_norm, kernel_size=1, epsilon=epsilon)
     if expansion > 1:
-        y = pointwise(y, channels * expansion, activation="relu6", name=f"{name}_expand")
-    y = depthwise_norm(y, 3, stride=stride, activation="relu6", epsilon=epsilon, name=f"{name}_depthwise")
+        y = pointwise(y, scaled(channels, expansion), activation=activation, name=f"{name}_expand")
+    y = depthwise_norm(y, kernel_size, stride=stride, activation=activation, epsilon=epsilon, name=f"{name}_depthwise")
+    if attention:
+        y = attention(y, name=f"{name}_attention")
     y = pointwise(y, filters, activation=None, name=f"{name}_project")
-    return keras.layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and channels == filters else y
+    if stride > 1 or channels != filters:
+        return y
+    return keras.layers.Add(name=f"{name}_add")([x, drop_branch(y, drop, f"{name}_drop")])
 
 
-def scaled(filters: int, width: float) -> int:
-    """Multiply a number of channels by a width, to a multiple of 8 that is at least 0.9 of the product.
+def drop_branch(x: Any, rate: float, name: str) -> Any:
+    """Leave out the branch of a whole image at this rate while training: stochastic depth (arXiv 1603.09382)."""
+    return keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=name)(x) if rate else x
+
+
+def scaled(filters: int, width: float, multiple: int = 8) -> int:
+    """Multiply a number of channels by a width, to a multiple (of 8) that is at least 0.9 of the product.
 
     The rule of the published MobileNets, which the parameter counts rest on.
     """
     exact = filters * width
-    rounded = max(8, int(exact + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * exact else rounded
+    rounded = max(multiple, int(exact + multiple / 2) // multiple * multiple)
+    return rounded + multiple if rounded < 0.9 * exact else rounded

@@ -53,6 +53,5 @@ def test_an_image_that_is_too_small_is_refused(name):
     ],
 )
 def test_equal_weights_give_the_outputs_of_keras_applications(name, application, width, size):
-    ours = MODELS.build(name, (size, size, 3), 20, width=width)
     theirs = application((size, size, 3), alpha=width, weights=None, classes=20, classifier_activation=None)
-    check_equal(ours, theirs, tolerance=1e-3)
+    check_equal(MODELS.build(name, (size, size, 3), 20, width=width), theirs, tolerance=1e-3)

@@ -24,7 +24,7 @@ def decompose(graph: Graph, bits: Bits) -> keras.Model:
 
     A layer with weights gets its rounded kind, of `bits(layer)` bits (None leaves it as it is), and its activation
     becomes a layer. A separable convolution becomes a depthwise and a pointwise one; x * sigmoid(x) shows its sigmoid;
-    a number added or multiplied becomes a Rescaling.
+    hard_sigmoid becomes relu6(x + 3) / 6; a number added or multiplied becomes a Rescaling.
     """
     rescalings = {node: found for node in graph.nodes if (found := _rescaling(node))}
     parts = {layer: found for layer in graph.layers if (found := _parts(layer, bits))}
@@ -41,27 +41,34 @@ def _parts(layer: Any, bits: Bits) -> keras.layers.Layer | None:
     if getattr(layer, "data_format", "channels_last") == "channels_first":
         return None
     if isinstance(layer, layers.Activation):
-        return _silu(layer)
-    if type(layer) not in (layers.SeparableConv2D, *QUANTIZED) or bits(layer) is None:
+        parts = _activated(layer, layer.name)
+    elif type(layer) not in (layers.SeparableConv2D, *QUANTIZED) or bits(layer) is None:
         return None
-    if type(layer) is layers.SeparableConv2D:
-        parts = _separable(layer, bits(layer))
     else:
-        parts = [_rounded(type(layer), {**layer.get_config(), "activation": "linear"}, bits(layer))]
-    if not _is(layer, "linear"):
-        activation = layers.Activation(layer.activation, name=f"{layer.name}_activation")
-        parts.append(_silu(activation) or activation)
-    return parts[0] if len(parts) == 1 else keras.Sequential(parts, name=f"{layer.name}_parts")
+        if type(layer) is layers.SeparableConv2D:
+            parts = _separable(layer, bits(layer))
+        else:
+            parts = [_rounded(type(layer), {**layer.get_config(), "activation": "linear"}, bits(layer))]
+        if not _is(layer, "linear"):
+            name = f"{layer.name}_activation"
+            parts += _activated(layer, name) or [layers.Activation(layer.activation, name=name)]
+    if len(parts) > 1:
+        return keras.Sequential(parts, name=f"{layer.name}_parts")
+    return parts[0] if parts else None
 
 
 def _rounded(kind: type, config: dict[str, Any], bits: int) -> keras.layers.Layer:
     return QUANTIZED[kind].from_config({**config, "bits": max(bits, 8) if kind in _EIGHT_BITS else bits})
 
 
-def _silu(layer: Any) -> keras.layers.Layer | None:
-    if isinstance(layer, layers.Activation) and _is(layer, "silu"):
-        return QuantizedSilu(name=layer.name)
-    return None
+def _activated(layer: Any, name: str) -> list[keras.layers.Layer]:
+    """Return the operations that a layer's activation is in the file, or nothing where it is one itself."""
+    if _is(layer, "silu"):
+        return [QuantizedSilu(name=name)]
+    if _is(layer, "hard_sigmoid"):
+        shift, clip = layers.Rescaling(1.0, 3.0, name=f"{name}_shift"), layers.ReLU(6.0, name=f"{name}_clip")
+        return [shift, clip, layers.Rescaling(1 / 6, name=f"{name}_scale")]
+    return []
 
 
 def _separable(layer: layers.SeparableConv2D, bits: int) -> list[keras.layers.Layer]:

@@ -70,7 +70,7 @@ _OPERATIONS = {
     **dict.fromkeys(("Add", "Subtract", "Multiply"), Role.ELEMENTWISE),
     **dict.fromkeys(("Relu", "Relu6"), Role.RELU),
     **dict.fromkeys(("Sigmoid", "Tanh", "Softmax"), Role.FIXED_RANGE),
-    **dict.fromkeys(("Concatenate", "Reshape", "Transpose"), Role.SAME_RANGE),
+    **dict.fromkeys(("Concatenate", "Reshape", "Transpose", "GetItem"), Role.SAME_RANGE),
 }
 _FIXED_RANGES = {"sigmoid": SIGMOID_RANGE, "softmax": SIGMOID_RANGE, "tanh": TANH_RANGE}
 

@@ -31,6 +31,7 @@ def every_rule() -> keras.Model:
     x = layers.Concatenate()([y, z, layers.AveragePooling2D(2, 1, padding="same")(x)])
     gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
     x = x * layers.Conv2D(40, 1, activation="sigmoid")(gate)
+    x = layers.Concatenate()([x[..., 20:], x[..., :20] * layers.Conv2D(20, 1, activation="hard_sigmoid")(gate)])
     x = layers.Conv2D(12, 1, groups=2)(layers.Activation("hard_silu")(x))
     x = layers.Conv2DTranspose(6, 2, strides=2)(layers.Activation("gelu")(x))
     x = layers.LeakyReLU(0.1)(layers.Cropping2D(1)(x + 3.0))

@@ -24,6 +24,10 @@ APPLICATIONS = {
     },
 }
 
+# A shuffle ties every channel to its partner in the other half, the next block's shuffle ties such pairs, and so on:
+# what passes through shuffles stays whole, and the inside of the blocks is pruned.
+SHUFFLED = {"shufflenet_v2_tiny"}
+
 
 # Their channels become positions and heads by reshaping and transposing, which is not followed.
 WHOLE = {
@@ -38,12 +42,15 @@ WHOLE = {
 def test_every_registered_model_is_pruned(name):
     model = registered(name)
     pruned = equal(model, multiple=2)
-    assert pruned.count_params() < 0.35 * model.count_params()
+    assert pruned.count_params() < (0.65 if name in SHUFFLED else 0.35) * model.count_params()
     # A gate of one channel cannot have fewer.
     kept = {
         name for group in find_channels(model).groups if group.reason and group.channels > 1 for name in group.layers
     }
-    assert kept == {"logits"} | WHOLE.get(name, set())
+    if name in SHUFFLED:  # what the halves of a block end in
+        assert {layer.partition("_block")[2][2:] for layer in kept - {"logits"}} == {"left_conv", "3_conv"}
+    else:
+        assert kept == {"logits"} | WHOLE.get(name, set())
 
 
 @pytest.mark.slow
