@@ -30,7 +30,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
 def test_help_names_every_command(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    names = "train eval export verify bundle compress predict demo data list doctor"
+    names = "train eval export verify bundle compress predict demo data lint inspect list doctor"
     for command in names.split():
         assert f" {command} " in out
 
@@ -51,6 +51,7 @@ def test_help_names_every_command(run_cli):
         (["compress", "no/such/run", "--budget", "size<1furlong"], 2, "the unit 'furlong'"),
         (["predict", "no/such/run", "a.jpg"], 1, "no/such/run"),
         (["demo", "no/such/run"], 1, "does not exist"),
+        (["inspect", "resnet21"], 1, "'resnet21' is no run, no .keras file and no model; did you mean 'resnet20'?"),
         (["frobnicate"], 2, "frobnicate"),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from pipeline.models.inspect.calls import calls
 from pipeline.registry import MODELS
 
 
@@ -68,13 +69,11 @@ def layer_costs(model: keras.Model) -> list[LayerCost]:
     normalisation, which folds away, and not activations, pooling and additions. Raises TypeError for a layer with
     another kind of kernel.
     """
-    calls: dict[keras.layers.Layer, list[Any]] = {}
-    # The only way to see every call of a layer that is shared between several places.
-    for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
-        for node in nodes:
-            if isinstance(node.operation, keras.layers.Layer):
-                calls.setdefault(node.operation, []).append(node)
-    return [_cost(layer, nodes) for layer, nodes in calls.items()]
+    found: dict[keras.layers.Layer, list[Any]] = {}
+    for node in calls(model):
+        if isinstance(node.operation, keras.layers.Layer):
+            found.setdefault(node.operation, []).append(node)
+    return [_cost(layer, nodes) for layer, nodes in found.items()]
 
 
 def _cost(layer: keras.layers.Layer, nodes: list[Any]) -> LayerCost:
