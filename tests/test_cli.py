@@ -72,6 +72,19 @@ def test_list_prints_every_kind_as_json(run_cli):
         assert all(row["name"] and row["what"] for row in rows)
 
 
+def test_inspect_prints_layers_and_draws_what_they_see(run_cli, tmp_path: Path):
+    code, out, err = run_cli("inspect", "lenet5", "--json", "--show", tmp_path / "seen.png")
+    assert code == 0
+    rows = {row["layer"]: row for row in json.loads(out)}
+    assert (rows["conv1_conv"]["field"], rows["conv2_conv"]["field"]) == ([5, 5], [6 + 4 * 2, 6 + 4 * 2])
+    assert rows["logits"]["parameters"] == 850
+    assert "conv2_conv sees 14 pixels, effectively" in err
+    assert (tmp_path / "seen.png").is_file()
+    code, out, _ = run_cli("inspect", "lenet5")
+    assert code == 0
+    assert "28×28×6" in out
+
+
 @pytest.fixture
 def color_folder(tmp_path: Path) -> Path:
     """Write class folders that a tiny network can learn: red, green and blue pictures."""

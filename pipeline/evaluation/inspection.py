@@ -66,19 +66,17 @@ def inspect_model(model: keras.Model) -> pd.DataFrame:
 
 
 def shorten(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table for reading: KiB, and one number where rows and columns agree."""
+    """Return the table for reading: millions, KiB, and one number where rows and columns agree."""
     return pd.DataFrame(
         {
             "layer": table["layer"],
-            "kind": table["kind"],
             "output": table["output"].map(_by),
-            "parameters": table["parameters"],
-            "MACs": table["macs"],
+            "weights": table["parameters"],
+            "MACs (M)": table["macs"] / 1e6,
             "KiB": table["output_bytes"] / 1024,
-            "alive KiB": table["alive_bytes"] / 1024,
+            "alive": table["alive_bytes"] / 1024,
             "sees": table["field"].map(_pair),
             "stride": table["field_stride"].map(_pair),
-            "centre": table["field_centre"].map(_pair),
         }
     )
 

@@ -1,6 +1,7 @@
 """What every part of the catalogue must do: train under XLA and bfloat16, be saved, and become a file of builtins."""
 
 import functools
+import itertools
 import subprocess
 import sys
 
@@ -81,7 +82,7 @@ def test_a_part_becomes_a_file_with_the_same_answers(part: Part):
 
 def test_the_committed_table_has_the_parts_in_their_order():
     lines = table.PAGE.read_text(encoding="utf-8").splitlines()
-    rows = [line for line in lines if line.startswith("|")]
+    rows = list(itertools.takewhile(lambda line: line.startswith("|"), lines[lines.index(table.HEAD[0]) :]))
     assert rows[:2] == list(table.HEAD)
     assert [row.split(" | ")[1] for row in rows[2:]] == [part.name for part in PARTS]
 

@@ -50,7 +50,7 @@ def _field(axes: Axes, seen: Seen, theme: Theme) -> None:
     axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axes.spines[:].set_visible(True)
     axes.set_title(shorten(seen.name))
-    axes.set_xlabel(f"sees {max(seen.size):g}, effectively {seen.effective:.0f}")
+    axes.set_xlabel(f"sees {max(seen.size):g} (dashed), effectively {seen.effective:.0f}")
 
 
 def _growth(axes: Axes, table: pd.DataFrame, theme: Theme) -> None:

@@ -86,8 +86,12 @@ def _macs(layer: keras.layers.Layer, node: Any) -> int:
     """Count one call: the kernel is applied at every position of the output, or of the input of a transposed one."""
     if isinstance(layer, keras.Model):
         return sum(cost.macs for cost in layer_costs(layer))
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        kernels = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+        return kernels * math.prod(node.output_tensors[0].shape[1:-1])
     if not isinstance(layer, _KERNEL_LAYERS):
-        if any(len(weight.shape) > 1 for weight in layer.weights):
+        # The slopes of a PReLU are no kernel, though they have the rank of a map.
+        if any(len(weight.shape) > 1 for weight in layer.weights) and not isinstance(layer, keras.layers.PReLU):
             raise TypeError(f"the multiply-accumulates of {layer.name}, a {type(layer).__name__}, are not known")
         return 0
     transposed = isinstance(layer, keras.layers.Conv2DTranspose)

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from pipeline.models.inspect.calls import calls
+from pipeline.models.inspect.calls import calls, functional
 
 _BYTES = 4  # of a float32
 
@@ -29,7 +29,7 @@ def activation_memory(model: keras.Model) -> list[Memory]:
     """
     order = list(calls(model))
     last: dict[int, int] = {id(tensor): step for step, node in enumerate(order) for tensor in node.input_tensors}
-    last |= {id(tensor): len(order) for tensor in model.outputs}
+    last |= {id(tensor): len(order) for tensor in functional(model).outputs}
     rows, alive, held = [], 0, {}
     for step, node in enumerate(order):
         written = {id(tensor): _bytes(tensor) for tensor in node.output_tensors}

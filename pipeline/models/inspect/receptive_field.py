@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from pipeline.models.inspect.calls import calls
+from pipeline.models.inspect.calls import calls, functional
 from pipeline.models.layers import DropBlock2D, GeneralizedMeanPooling2D, ShakeShake, StochasticPooling2D
 from pipeline.ops.reference.windows import Windows, pair
 
@@ -54,6 +54,7 @@ def receptive_fields(model: keras.Model) -> dict[str, Field | None]:
 
 
 def _walk(model: keras.Model, given: list[Field | None], named: dict[str, Field | None]) -> list[Field | None]:
+    model = functional(model)
     fields = {id(tensor): field for tensor, field in zip(model.inputs, given, strict=True)}
     for node in calls(model):
         seen = [fields[id(tensor)] for tensor in node.input_tensors]

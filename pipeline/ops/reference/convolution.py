@@ -77,15 +77,16 @@ def convolve_winograd(images: np.ndarray, kernel: np.ndarray, *, padding: Paddin
     F(2x2, 3x3) of Lavin and Gray, arXiv 1509.09308: tiles of 4x4 that overlap by two are transformed, multiplied
     point by point, and transformed back.
     """
-    height, width = Windows.over(images.shape[1:3], kernel.shape[:2], padding=padding).output
-    padded = Windows.over(images.shape[1:3], (3, 3), padding=padding).pad(images)
-    padded = np.pad(padded, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))  # whole tiles
+    to_tile, to_spread, to_result = (matrix.astype(images.dtype) for matrix in (_IMAGE, _KERNEL, _RESULT))
+    windows = Windows.over(images.shape[1:3], (3, 3), padding=padding)
+    height, width = windows.output
+    padded = np.pad(windows.pad(images), ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))  # whole tiles
     tiles = Windows.over(padded.shape[1:3], (4, 4), stride=2).gather(padded)
     tiles = tiles.reshape(*tiles.shape[:3], 4, 4, -1)
-    tiles = np.einsum("ai,bhwijc,dj->bhwadc", _IMAGE, tiles, _IMAGE, optimize=True)
-    spread = np.einsum("ai,ijcf,dj->adcf", _KERNEL, kernel, _KERNEL, optimize=True)
+    tiles = np.einsum("ai,bhwijc,dj->bhwadc", to_tile, tiles, to_tile, optimize=True)
+    spread = np.einsum("ai,ijcf,dj->adcf", to_spread, kernel, to_spread, optimize=True)
     products = np.einsum("bhwadc,adcf->bhwadf", tiles, spread, optimize=True)
-    result = np.einsum("ia,bhwadf,jd->bhiwjf", _RESULT, products, _RESULT, optimize=True)
+    result = np.einsum("ia,bhwadf,jd->bhiwjf", to_result, products, to_result, optimize=True)
     batch, rows, _, columns, _, filters = result.shape
     return result.reshape(batch, 2 * rows, 2 * columns, filters)[:, :height, :width]
 
