@@ -88,7 +88,9 @@ def test_layers_are_shown_where_nothing_is_marked():
     assert inspection._layers_to_show(lenet, inspection.inspect_model(lenet)) == ["conv1_conv", "conv2_conv"]
 
 
-def test_models_come_from_names_and_files(model, tmp_path):
+def test_models_come_from_names_runs_and_files(model, make_run, tmp_path):
+    run = make_run(tmp_path / "run", [], "0123456789")
+    assert inspection.open_model(str(run.path)).count_params() == keras.saving.load_model(run.model_path).count_params()
     assert inspection.open_model("lenet5").name == "lenet5"
     model.save(tmp_path / "mine.keras")
     assert inspection.open_model(str(tmp_path / "mine.keras")).count_params() == model.count_params()

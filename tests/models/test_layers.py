@@ -38,6 +38,7 @@ def test_the_table_is_whole():
     assert custom == ["stochastic", "generalised mean", "shake-shake", "drop-block"]
 
 
+@pytest.mark.slow
 @every_part
 def test_a_part_trains_under_xla(part: Part):
     model = model_of(part.name)
