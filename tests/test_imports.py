@@ -24,9 +24,10 @@ RANKS = {
     "evaluation": 3,
     "export": 4,
     "listing": 4,
+    "studies": 5,
     "terminal": 0,
-    "cli": 5,
-    "__main__": 6,
+    "cli": 6,
+    "__main__": 7,
 }
 # Rooms whose files may know each other: the ground floor, and a room's own.
 GROUND = {"errors", "registry", "budget", "sections", "config"}

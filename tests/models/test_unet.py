@@ -41,6 +41,7 @@ def test_the_decoder_doubles_its_width_at_each_level():
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_it_trains_under_xla(policy):
+    keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     try:
         model = MODELS.build("unet", (13, 16, 3), 3, backbone="resnet8", decoder_width=2)
