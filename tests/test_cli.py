@@ -30,7 +30,9 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
 def test_help_names_every_command(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    names = "train eval data lint list doctor export verify bundle compress predict demo compare crossval ablate"
+    names = (
+        "train eval data lint inspect list doctor export verify bundle compress predict demo compare crossval ablate"
+    )
     for command in names.split():
         assert f" {command} " in out
 
@@ -51,6 +53,7 @@ def test_help_names_every_command(run_cli):
         (["compress", "no/such/run", "--budget", "size<1furlong"], 2, "the unit 'furlong'"),
         (["predict", "no/such/run", "a.jpg"], 1, "no/such/run"),
         (["demo", "no/such/run"], 1, "does not exist"),
+        (["inspect", "resnet21"], 1, "'resnet21' is no run, no .keras file and no model; did you mean 'resnet20'?"),
         (["compare", "no/such/run"], 1, "does not exist"),
         (["crossval", "digits", "--folds", "1"], 2, "data.folds.of cannot be 1"),
         (["ablate", "digits", "--seeds", "1"], 2, "1 seeds show no spread"),
@@ -72,6 +75,19 @@ def test_list_prints_every_kind_as_json(run_cli):
         rows = json.loads(out)
         assert rows, f"{kind} is empty"
         assert all(row["name"] and row["what"] for row in rows)
+
+
+def test_inspect_prints_layers_and_draws_what_they_see(run_cli, tmp_path: Path):
+    code, out, err = run_cli("inspect", "lenet5", "--json", "--show", tmp_path / "seen.png")
+    assert code == 0
+    rows = {row["layer"]: row for row in json.loads(out)}
+    assert (rows["conv1_conv"]["field"], rows["conv2_conv"]["field"]) == ([5, 5], [6 + 4 * 2, 6 + 4 * 2])
+    assert rows["logits"]["parameters"] == 850
+    assert "conv2_conv sees 14 pixels, effectively" in err
+    assert (tmp_path / "seen.png").is_file()
+    code, out, _ = run_cli("inspect", "lenet5")
+    assert code == 0
+    assert "28×28×6" in out
 
 
 @pytest.fixture

@@ -88,6 +88,26 @@ def lint(
     say(f"{len(found)} findings; all are advice" if len(found) else "nothing found that would hurt an integer file")
 
 
+@app.command("inspect")
+def inspect_layers(
+    model: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run, a .keras file or a model's name.")],
+    show: Annotated[Path | None, typer.Option(help="Write a picture of what the layers see here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what each layer of a model costs and sees: weights, work, memory, receptive field."""
+    start_tensorflow()
+    from pipeline.evaluation import inspection
+
+    opened = inspection.open_model(model)
+    table = inspection.inspect_model(opened)
+    print_table(table if as_json else inspection.shorten(table), as_json)
+    say(inspection.describe(table))
+    if show:
+        for row in inspection.draw_inspection(opened, table, show).itertuples():
+            say(f"{row.layer} sees {row.sees:g} pixels, effectively {row.effectively:.0f}")
+        say(f"picture: {show}")
+
+
 @app.command("list")
 def list_entries(
     kind: Annotated[str | None, typer.Argument(help="sources, augmentations, models, tasks, ...")] = None,

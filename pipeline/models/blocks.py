@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from pipeline.models.layers.regularisation import stochastic_depth
+
 # A block of arXiv 1709.01507's kind: `attend(x, name=...)` gives x weighed by itself.
 Attend = Callable[..., Any]
 
@@ -187,12 +189,7 @@ def inverted_residual(
     y = pointwise(y, filters, activation=None, name=f"{name}_project")
     if stride > 1 or channels != filters:
         return y
-    return keras.layers.Add(name=f"{name}_add")([x, drop_branch(y, drop, f"{name}_drop")])
-
-
-def drop_branch(x: Any, rate: float, name: str) -> Any:
-    """Leave out the branch of a whole image at this rate while training: stochastic depth (arXiv 1603.09382)."""
-    return keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=name)(x) if rate else x
+    return keras.layers.Add(name=f"{name}_add")([x, stochastic_depth(y, drop, name=f"{name}_drop")])
 
 
 def scaled(filters: int, width: float, multiple: int = 8) -> int:

@@ -6,8 +6,9 @@ from typing import Any, Literal
 import keras
 from pydantic import PositiveFloat
 
-from pipeline.models.blocks import drop_branch, image_input
+from pipeline.models.blocks import image_input
 from pipeline.models.heads import dense_logits
+from pipeline.models.layers.regularisation import stochastic_depth
 from pipeline.models.stages import has_small_stem, mark, require_stride
 from pipeline.registry import MODELS, Fraction
 
@@ -65,7 +66,7 @@ def _block(x: Any, layer_scale: float, drop: float, name: str) -> Any:
     scale = keras.layers.DepthwiseConv2D(
         1, use_bias=False, depthwise_initializer=keras.initializers.Constant(layer_scale), name=f"{name}_scale"
     )
-    return keras.layers.Add(name=f"{name}_add")([x, drop_branch(scale(y), drop, f"{name}_drop")])
+    return keras.layers.Add(name=f"{name}_add")([x, stochastic_depth(scale(y), drop, name=f"{name}_drop")])
 
 
 def _conv(x: Any, filters: int, kernel_size: int, name: str, *, stride: int = 1) -> Any:

@@ -6,6 +6,7 @@ import keras
 
 from pipeline.models.blocks import conv_norm, depthwise_norm, image_input
 from pipeline.models.heads import classify
+from pipeline.models.layers.mixing import channel_shuffle
 from pipeline.models.stages import has_small_stem, mark, require_stride
 from pipeline.registry import MODELS
 
@@ -57,13 +58,4 @@ def _block(x: Any, filters: int, stride: int, name: str) -> Any:
     y = conv_norm(y, half, 1, name=f"{name}_1")
     y = depthwise_norm(y, 3, stride=stride, activation=None, name=f"{name}_2")
     y = conv_norm(y, half, 1, name=f"{name}_3")
-    return channel_shuffle(keras.layers.Concatenate(name=f"{name}_join")([kept, y]), f"{name}_shuffle")
-
-
-def channel_shuffle(x: Any, name: str) -> Any:
-    """Interleave both halves of the channels of (B, H, W, C): first, half + first, second, ..."""
-    *size, channels = x.shape[1:]
-    # Pixels in one axis: four axes are what the delegates of phones can transpose.
-    x = keras.layers.Reshape((-1, 2, channels // 2), name=f"{name}_halves")(x)
-    x = keras.layers.Permute((1, 3, 2), name=f"{name}_swap")(x)
-    return keras.layers.Reshape((*size, channels), name=name)(x)
+    return channel_shuffle(keras.layers.Concatenate(name=f"{name}_join")([kept, y]), 2, name=f"{name}_shuffle")

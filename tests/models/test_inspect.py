@@ -3,7 +3,8 @@
 import keras
 import pytest
 
-from pipeline.models.inspect import layer_costs, summarize, summary
+from pipeline.errors import UserError
+from pipeline.models.inspect import activation_memory, layer_costs, receptive_fields, summarize, summary
 from pipeline.registry import MODELS
 
 
@@ -21,6 +22,8 @@ def macs_of(layer: keras.layers.Layer, shape: tuple[int, ...]) -> int:
         (keras.layers.Conv2D(8, 3, dilation_rate=2), (10, 10, 4), 6 * 6 * (3 * 3 * 4 * 8)),
         (keras.layers.DepthwiseConv2D(3, padding="same"), (6, 6, 4), 36 * 9 * 4),
         (keras.layers.DepthwiseConv2D(3, depth_multiplier=2), (6, 6, 4), 16 * 9 * 4 * 2),
+        (keras.layers.SeparableConv2D(8, 3, depth_multiplier=2), (6, 6, 4), 16 * (9 * 4 * 2 + 4 * 2 * 8)),
+        (keras.layers.PReLU(), (5, 5, 3), 0),
         (keras.layers.Conv2DTranspose(8, 2, strides=2), (5, 7, 4), 5 * 7 * (2 * 2 * 4 * 8)),
         (keras.layers.Dense(10), (7,), 70),
         (keras.layers.Dense(10), (5, 6, 7), 5 * 6 * 70),
@@ -60,6 +63,21 @@ def test_a_model_inside_a_model_is_one_row():
 def test_an_unknown_kernel_is_not_silently_free():
     with pytest.raises(TypeError, match="the multiply-accumulates of mystery, a Conv1D, are not known"):
         macs_of(keras.layers.Conv1D(2, 3, name="mystery"), (8, 3))
+
+
+def test_a_sequential_model_is_read_and_a_subclassed_one_is_refused():
+    layers = [keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3, name="conv"), keras.layers.Flatten()]
+    stack = keras.Sequential(layers)
+    assert [cost.macs for cost in layer_costs(stack)] == [0, 36 * 18, 0]
+    assert receptive_fields(stack)["conv"].size == (3, 3)
+    assert max(one.alive for one in activation_memory(stack)) == 2 * 72 * 4
+
+    class Mine(keras.Model):
+        pass
+
+    for look in (layer_costs, activation_memory, receptive_fields):
+        with pytest.raises(UserError, match="the model 'mine' cannot be inspected"):
+            look(Mine(name="mine"))
 
 
 def test_rows_add_up_to_the_whole():

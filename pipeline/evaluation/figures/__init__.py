@@ -2,6 +2,20 @@
 
 from pipeline.evaluation.figures.answers import calibration, confusion, mistakes
 from pipeline.evaluation.figures.canvas import DARK, LIGHT, Theme
+from pipeline.evaluation.figures.fields import Seen, receptive_fields
 from pipeline.evaluation.figures.runs import curves, front, parity, variants
 
-__all__ = ["DARK", "LIGHT", "Theme", "calibration", "confusion", "curves", "front", "mistakes", "parity", "variants"]
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "Seen",
+    "Theme",
+    "calibration",
+    "confusion",
+    "curves",
+    "front",
+    "mistakes",
+    "parity",
+    "receptive_fields",
+    "variants",
+]

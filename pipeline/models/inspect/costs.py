@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from pipeline.models.inspect.calls import calls
 from pipeline.registry import MODELS
 
 
@@ -68,13 +69,11 @@ def layer_costs(model: keras.Model) -> list[LayerCost]:
     do; not normalisation, which folds away, and not activations, pooling and additions. Raises TypeError for a layer
     with another kind of kernel.
     """
-    calls: dict[keras.layers.Layer, list[Any]] = {}
-    # The only way to see every call of a layer that is shared between several places.
-    for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
-        for node in nodes:
-            if isinstance(node.operation, keras.layers.Layer) or _is_product(node.operation):
-                calls.setdefault(node.operation, []).append(node)
-    return [_cost(layer, nodes) for layer, nodes in calls.items()]
+    found: dict[keras.Operation, list[Any]] = {}
+    for node in calls(model):
+        if isinstance(node.operation, keras.layers.Layer) or _is_product(node.operation):
+            found.setdefault(node.operation, []).append(node)
+    return [_cost(layer, nodes) for layer, nodes in found.items()]
 
 
 def _cost(layer: keras.layers.Layer, nodes: list[Any]) -> LayerCost:
@@ -92,8 +91,12 @@ def _macs(layer: keras.layers.Layer, node: Any) -> int:
         return node.input_tensors[0].shape[-1] * math.prod(node.output_tensors[0].shape[1:])
     if isinstance(layer, keras.layers.MultiHeadAttention):
         return _attention_macs(layer, node)
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        kernels = math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+        return kernels * math.prod(node.output_tensors[0].shape[1:-1])
     if not isinstance(layer, _KERNEL_LAYERS):
-        if any(len(weight.shape) > 1 for weight in layer.weights):
+        # The slopes of a PReLU are no kernel, though they have the rank of a map.
+        if any(len(weight.shape) > 1 for weight in layer.weights) and not isinstance(layer, keras.layers.PReLU):
             raise TypeError(f"the multiply-accumulates of {layer.name}, a {type(layer).__name__}, are not known")
         return 0
     transposed = isinstance(layer, keras.layers.Conv2DTranspose)
