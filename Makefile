@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: setup train eval export bundle verify compress predict demo data test clients check bench notebooks clean help
+.PHONY: setup train eval export bundle verify compress predict demo data test clients aarch64 check bench notebooks clean help
 .NOTPARALLEL:
 
 setup: $(STAMP) ## install everything into .venv (the other targets do it when needed)
@@ -58,6 +58,15 @@ clients: ## install what tests compare exports with: MediaPipe Tasks (Python 3.9
 	$(PYTHON) -m venv --clear .venv-mediapipe
 	.venv-mediapipe/bin/python -m pip install --quiet --disable-pip-version-check mediapipe==0.10.21
 
+AARCH64 := tests/export/clients/aarch64
+
+.aarch64: $(AARCH64)/install.sh | $(STAMP)
+	$(AARCH64)/install.sh $@ $(BIN)/python
+	@touch $@
+
+aarch64: $(STAMP) .aarch64 ## replay RUN's recorded answers on an emulated ARM64 processor (Debian, its packages in .aarch64)
+	@$(BIN)/python $(AARCH64)/replay.py $(RUN)/export
+
 check: $(STAMP) ## lint and format check, then the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,8 +79,8 @@ notebooks: $(STAMP) ## run every notebook and save its outputs
 	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 clean: ## remove the environment and caches; runs are kept
-	rm -rf $(VENV) .venv-mediapipe .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .venv-mediapipe .aarch64 .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

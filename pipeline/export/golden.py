@@ -11,6 +11,7 @@ import base64
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +56,17 @@ def write_golden(
     write_atomically(folder / TEXT, json.dumps({"format": FORMAT, **shapes, "images": pictures}, indent=1) + "\n")
 
 
-def replay(folder: Path) -> dict[str, float]:
-    """Run every variant of a bundle in a clean process; return its largest difference, nan where it does not run."""
+def replay(folder: Path, python: Sequence[str] = (sys.executable,)) -> dict[str, float]:
+    """Run every variant of a bundle in a clean process; return its largest difference, nan where it does not run.
+
+    Args:
+        folder: of the bundle.
+        python: the command of the interpreter: another one's, or an emulated one's.
+    """
     with np.load(folder / ARRAYS) as golden:
         variants = [name for name in golden.files if name not in _OWN]
     done = subprocess.run(
-        [sys.executable, "-m", __name__, str(folder.resolve())],
+        [*python, "-m", __name__, str(folder.resolve())],
         capture_output=True,
         text=True,
         cwd=_ROOT,  # so that `-m` finds this package, installed or not

@@ -72,8 +72,9 @@ def test_the_python_client_resizes_as_the_model_was_trained(exported, tmp_path, 
 
 def test_every_client_names_this_model(exported):
     folder = exported.run.export_dir / "clients"
-    assert {path.name for path in folder.iterdir()} == set(CLIENTS)
-    for name in CLIENTS:
+    names = {path.name for path in folder.iterdir()}
+    assert names == set(CLIENTS) - {"MediaPipeClient.kt"}  # the images are grey, which MediaPipe does not take
+    for name in names:
         text = (folder / name).read_text(encoding="utf-8")
         assert "float16" in text
         assert len(text.splitlines()) < 100

@@ -13,7 +13,8 @@ from pipeline.export.gates import golden_bound
 from pipeline.export.metadata import Facts
 from pipeline.runs import write_atomically
 
-CLIENTS = ("client.py", "client.mjs", "Client.kt", "MediaPipeClient.kt", "Client.swift", "client.cc")
+_MEDIAPIPE = "MediaPipeClient.kt"  # MediaPipe takes no grey images: "Only RGB color space is supported for now"
+CLIENTS = ("client.py", "client.mjs", "Client.kt", _MEDIAPIPE, "Client.swift", "client.cc")
 # Clients take the first of these: floats or bytes in and floats out, which all of their runtimes accept.
 _TAKEN = {"float16": "float32", "float32": "float32", "dynamic": "float32", "uint8": "uint8"}
 
@@ -40,7 +41,8 @@ def write_clients(folder: Path, facts: Facts, resize: str, variants: list[str]) 
         "outputs": height * width * len(facts.labels) if facts.masks else len(facts.labels),
         "tolerance": f"{golden_bound(variant):.2g}",
     }
-    return [_render(folder / "clients" / name, values) for name in CLIENTS]
+    names = [name for name in CLIENTS if facts.channels == 3 or name != _MEDIAPIPE]
+    return [_render(folder / "clients" / name, values) for name in names]
 
 
 def write_card(

@@ -1,7 +1,7 @@
 """Ask MediaPipe Tasks, in an environment of its own: mediapipe_main.py KIND FILE IMAGES.npy ANSWERS.npz.
 
-Writes `scores` float32 (N, ...) in the order of `labels`. One file per process: after a graph that failed, MediaPipe's
-next one hangs.
+Writes `scores` float32 (N, ...) in the order of `labels`; of an embedder the vectors, and their output's name. One file
+per process: after a graph that failed, MediaPipe's next one hangs.
 """
 
 import sys
@@ -15,10 +15,7 @@ def main() -> None:
     kind, file, images, answers = sys.argv[1:]
     pictures = [mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(one)) for one in np.load(images)]
     options = BaseOptions(model_asset_path=file)
-    if kind == "classifier":
-        labels, scores = classify(options, pictures)
-    else:
-        labels, scores = segment(options, pictures)
+    labels, scores = {"classifier": classify, "segmenter": segment, "embedder": embed}[kind](options, pictures)
     np.savez(answers, labels=labels, scores=scores)
 
 
@@ -38,6 +35,12 @@ def segment(options: BaseOptions, pictures: list) -> tuple[list[str], np.ndarray
         masks = [task.segment(picture).confidence_masks for picture in pictures]
         stacked = np.array([np.stack([one.numpy_view() for one in each], axis=-1) for each in masks])
         return list(task.labels), stacked.astype(np.float32)
+
+
+def embed(options: BaseOptions, pictures: list) -> tuple[list[str], np.ndarray]:
+    with vision.ImageEmbedder.create_from_options(vision.ImageEmbedderOptions(base_options=options)) as task:
+        found = [task.embed(picture).embeddings[0] for picture in pictures]
+    return [found[0].head_name], np.array([one.embedding for one in found], np.float32)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.export.convert import convert
 from pipeline.export.gates import golden_bound
-from pipeline.export.interpreter import LiteModel
+from pipeline.export.interpreter import OUTPUT, LiteModel
 from pipeline.export.metadata import Facts, describe
 from pipeline.registry import MODELS, RECIPES
 
@@ -63,6 +64,13 @@ def test_integer_ports_are_refused_or_answered_alike(described, images, tmp_path
     assert ask("classifier", described[variant], images[:1], tmp_path) is None
 
 
+def test_grey_images_are_refused(images, tmp_path):
+    picture = keras.Input((16, 16, 1))
+    model = keras.Model(picture, keras.layers.Dense(len(LABELS))(keras.layers.Flatten()(picture)))
+    content = describe(convert(model, keras.ops.softmax), replace(FACTS, channels=1))
+    assert ask("classifier", content, images[:1], tmp_path) is None
+
+
 def test_planted_faults_are_found(described, images, tmp_path):
     content = described["float32"]
     bound = golden_bound("float32")
@@ -85,3 +93,16 @@ def test_the_segmenter_gives_our_masks_and_labels(tmp_path):
         labels, masks = ask("segmenter", content, images, tmp_path)
         assert labels == LABELS
         assert np.abs(masks - LiteModel(content).predict(images)).max() <= golden_bound(variant)
+
+
+@pytest.mark.parametrize("variant", ["float32", "uint8"])
+def test_the_embedder_gives_our_vectors(keras_model, images, tmp_path, variant):
+    """It takes any file of one vector: here the features in front of the classifier's last layer."""
+    features = keras.Model(keras_model.input, keras_model.layers[-2].output)
+    content = RECIPES.build(variant, convert(features, keras.activations.linear), images[:48])
+    labels = tuple(f"feature {i}" for i in range(64))
+    names, vectors = ask("embedder", describe(content, replace(FACTS, labels=labels)), images[:8], tmp_path)
+    expected = LiteModel(content).predict(images[:8])
+    assert names == (OUTPUT,)
+    assert vectors.shape == expected.shape == (8, 64)
+    assert np.abs(vectors - expected).max() <= golden_bound(variant) * expected.max()

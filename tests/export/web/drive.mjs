@@ -1,16 +1,10 @@
 // Drive the demo in Chromium by the steps of a job on stdin; answer with what the page said after each.
 //
-// A job: {url, chromium, modules, steps: [[name, ...arguments]], faults: [[address, found, replacement]], view}.
+// A job is watched.mjs's, with steps: [[name, ...arguments]].
 
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { basename } from "node:path";
-
-const SECONDS = 1000;
-const job = JSON.parse(readFileSync(0, "utf8"));
-const { chromium } = createRequire(`${job.modules}/`)("playwright-core");
-
-const FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+import { watched } from "./watched.mjs";
 
 const steps = {
   file: (page, path) => answered(page, () => page.setInputFiles("#file", path)),
@@ -74,35 +68,8 @@ function read() {
   };
 }
 
-async function plant(page, faults) {
-  for (const [address, found, replacement] of faults) {
-    await page.route(`**${address}`, async (route) => {
-      const answer = await route.fetch();
-      const body = await answer.text();
-      if (!body.includes(found)) throw new Error(`${address} has no ${found}: the fault cannot be planted`);
-      await route.fulfill({ response: answer, body: body.replace(found, replacement) });
-    });
-  }
-}
-
-const browser = await chromium.launch({ executablePath: job.chromium, args: FLAGS });
-try {
-  const page = await browser.newPage({ viewport: { width: 1000, height: 900 }, ...job.view });
-  page.setDefaultTimeout(60 * SECONDS);
-  const [violations, foreign, errors, said] = [[], [], [], []];
-  // What the policy blocks is no request; it is only seen as this event.
-  await page.exposeFunction("reportViolation", (text) => violations.push(text));
-  await page.addInitScript(() =>
-    document.addEventListener("securitypolicyviolation", (event) =>
-      window.reportViolation(`${event.violatedDirective} ${event.blockedURI}`),
-    ),
-  );
-  page.on("request", (request) => {
-    const { origin, protocol } = new URL(request.url());
-    if (origin !== new URL(job.url).origin && !["blob:", "data:"].includes(protocol)) foreign.push(request.url());
-  });
-  page.on("pageerror", (error) => errors.push(String(error)));
-  await plant(page, job.faults ?? []);
+await watched(async (page, job) => {
+  const said = [];
   await page.goto(job.url);
   await page.locator('[data-state="ready"], [data-state="failed"]').waitFor();
   said.push(await page.evaluate(read));
@@ -110,8 +77,5 @@ try {
     await steps[name](page, ...values);
     said.push(await page.evaluate(read));
   }
-  const isolated = await page.evaluate(() => crossOriginIsolated);
-  console.log(JSON.stringify({ violations, foreign, errors, isolated, said }));
-} finally {
-  await browser.close();
-}
+  return { isolated: await page.evaluate(() => crossOriginIsolated), said };
+});

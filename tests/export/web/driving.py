@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.export.demo import open_server
+from pipeline.export.loopback import Page, Server
 from pipeline.export.npm import install
 
 HERE = Path(__file__).parent
@@ -41,25 +42,23 @@ def drive(url: str, steps: list[list], *, faults: Sequence[list] = (), view: dic
 
     A fault is an address, a text in the file there, and what to put in its place.
     """
-    job = {
-        "url": url,
-        "chromium": shutil.which("chromium"),
-        "modules": str(install(HERE)),
-        "steps": steps,
-        "faults": faults,
-        "view": view or {},
-    }
-    command = ["node", HERE / "drive.mjs"]
-    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    answer = json.loads(done.stdout)
+    answer = in_browser("drive.mjs", url, steps=steps, faults=faults, view=view or {})
     return Said(answer.pop("said"), **answer)
 
 
+def in_browser(script: str, url: str, **job: Any) -> dict[str, Any]:
+    """Run a script beside this file that visits `url` with watched.mjs, and return what it printed."""
+    job |= {"url": url, "chromium": shutil.which("chromium"), "modules": str(install(HERE))}
+    command = ["node", HERE / script]
+    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
 @contextlib.contextmanager
-def serve(source: Path) -> Iterator[str]:
-    """Serve a run or a bundle in a thread, and give its address."""
-    with open_server(source) as server:
+def serve(source: Path | Mapping[str, Page]) -> Iterator[str]:
+    """Serve a run, a bundle or a table of pages in a thread, and give its address."""
+    with open_server(source) if isinstance(source, Path) else Server(source) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

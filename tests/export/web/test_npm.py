@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from driving import HERE
 
 from pipeline.export.npm import LOCK, MANIFEST, install
 
-FOLDERS = [Path(__file__).parent, Path(__file__).parents[3] / "pipeline" / "export" / "web"]
+FOLDERS = [HERE, HERE / "tasks_vision", HERE.parents[2] / "pipeline" / "export" / "web"]
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_failure_is_one_sentence_and_leaves_nothing(npm, user_error):
     assert not list(cache.iterdir())
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_lock_file_pins_what_the_manifest_names(folder):
     manifest, lock = (json.loads((folder / name).read_text()) for name in (MANIFEST, LOCK))
     for name, version in manifest["dependencies"].items():
