@@ -22,11 +22,12 @@ RANKS = {
     "tasks": 2,
     "training": 3,
     "evaluation": 3,
-    "export": 4,
-    "listing": 4,
+    "explain": 4,
+    "export": 5,
+    "listing": 5,
     "terminal": 0,
-    "cli": 5,
-    "__main__": 6,
+    "cli": 6,
+    "__main__": 7,
 }
 # Rooms whose files may know each other: the ground floor, and a room's own.
 GROUND = {"errors", "registry", "budget", "sections", "config"}
