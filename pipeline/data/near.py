@@ -62,10 +62,10 @@ def near_pairs(small: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _alike(codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield pairs whose codes differ in at most MOST_BITS bits: compared are those that have one byte in common."""
-    for byte in codes[:, None].view(np.uint8).T:
+    for byte in codes.view(np.uint8).reshape(-1, 8).T:
         order = np.argsort(byte, kind="stable")
         for bucket in np.split(order, np.flatnonzero(np.diff(byte[order])) + 1):
-            rows = max(1, _PAIRS // len(bucket))
+            rows = max(1, _PAIRS // max(1, len(bucket)))
             for start in range(0, len(bucket), rows):
                 block, rest = bucket[start : start + rows], bucket[start:]
                 near = np.bitwise_count(codes[block][:, None] ^ codes[rest][None]) <= MOST_BITS

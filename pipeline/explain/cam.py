@@ -39,10 +39,8 @@ def _find(model: keras.Model, name: str | None) -> keras.layers.Layer:
     if name is None and maps:
         return list(maps.values())[-1]
     if name not in maps:
-        there = (
-            f"the layer {name!r} with a map; {suggest(name, maps)}" if name else "layer with a map of more than a place"
-        )
-        raise UserError(f"{model.name} has no {there}")
+        wanted = f"layer {name!r} with a feature map; {suggest(name, maps)}" if name else "layer with a feature map"
+        raise UserError(f"{model.name} has no {wanted}")
     return maps[name]
 
 

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.evaluation.evaluate import base64_png
+import numpy as np
+
+from pipeline.evaluation.pictures import base64_pngs
 from pipeline.evaluation.scoring import Predict
 from pipeline.explain.occlusion import occlusion, runs
 from pipeline.explain.overlay import overlay
 from pipeline.export.agreement import MOST_FLIPS, Answers, Flip
 from pipeline.tasks.base import Task
 
+Captioned = tuple[np.ndarray, str]
 SECONDS = 2.0  # that all heat maps of an export may take, about
 
 
@@ -26,33 +29,35 @@ def cards(answers: Answers, task: Task, variant: str, sides: Mapping[str, Predic
         sides: the Keras model and the file as predictors, in this order, by the names that captions give them.
         heated: how many images get heat maps.
     """
-    return {
-        "variant": variant,
-        "count": answers.flipped,
-        "of": len(next(iter(answers.scores.values()))),
-        "cards": [
-            _card(flip, task, variant) | {"heats": _heats(flip, task, sides) if number < heated else []}
-            for number, flip in enumerate(answers.flips)
-        ],
-    }
+    shown = [
+        (_seen(flip, task, variant), _heats(flip, task, sides) if number < heated else [])
+        for number, flip in enumerate(answers.flips)
+    ]
+    pngs = iter(base64_pngs([picture for one, heats in shown for picture, _ in (one, *heats)]))
+    found = [
+        {"id": flip.id, "caption": caption, "png": next(pngs)}
+        | {"heats": [{"caption": words, "png": next(pngs)} for _, words in heats]}
+        for flip, ((_, caption), heats) in zip(answers.flips, shown, strict=True)
+    ]
+    of = len(next(iter(answers.scores.values())))
+    return {"variant": variant, "count": answers.flipped, "of": of, "cards": found}
 
 
-def _card(flip: Flip, task: Task, variant: str) -> dict[str, Any]:
+def _seen(flip: Flip, task: Task, variant: str) -> Captioned:
     picture, caption = task.show(flip.image, flip.y, flip.before)
     label = int(flip.after.argmax())
-    caption = f"{caption}; {variant}: {task.classes[label]} ({flip.after[label]:.0%})"
-    return {"id": flip.id, "caption": caption, "png": base64_png(picture)}
+    return picture, f"{caption}; {variant}: {task.classes[label]} ({flip.after[label]:.0%})"
 
 
-def _heats(flip: Flip, task: Task, sides: Mapping[str, Predict]) -> list[dict[str, str]]:
-    """Return a picture for each side, of what speaks for its own answer, on one scale of colours."""
+def _heats(flip: Flip, task: Task, sides: Mapping[str, Predict]) -> list[Captioned]:
+    """Draw for each side what speaks for its own answer, on one scale of colours."""
     labels = [int(side.argmax()) for side in (flip.before, flip.after)]
     maps = [occlusion(predict, flip.image, label) for predict, label in zip(sides.values(), labels, strict=True)]
     most = max(float(heat.max()) for heat in maps)
     return [
-        {
-            "caption": f"{name}: {task.classes[label]}, up to {100 * max(heat.max(), 0):.0f} points",
-            "png": base64_png(overlay(flip.image, heat, most)),
-        }
+        (
+            overlay(flip.image, heat, most),
+            f"{name}: {task.classes[label]}, up to {100 * max(heat.max(), 0):.0f} points",
+        )
         for name, label, heat in zip(sides, labels, maps, strict=True)
     ]

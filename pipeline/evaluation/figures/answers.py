@@ -103,6 +103,8 @@ def reliability(bins: pd.DataFrame, errors: pd.DataFrame, theme: Theme = LIGHT) 
         panels = drawn.subplots(down, across, sharex=True, sharey=True, squeeze=False)
         for axes in panels.flat[len(errors) :]:
             axes.set_axis_off()
+        for axes in panels.flat[max(0, len(errors) - across) : len(errors)]:
+            axes.tick_params(labelbottom=True)
         for axes, row in zip(panels.flat, errors.itertuples(), strict=False):
             axes.plot([0, 1], [0, 1], linestyle="--", color=theme.ink, linewidth=0.8)
             own = bins[bins["variant"] == row.variant]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.evaluation import figures
 from pipeline.evaluation.report.reading import Picture, read_csv, read_json
-from pipeline.evaluation.report.tables import Table, to_table
+from pipeline.evaluation.report.tables import Table, title, to_table
 from pipeline.runs import Run
 
 _CHANGES = 20  # classes
@@ -77,6 +77,7 @@ def _changes(run: Run) -> tuple[Table, Table | None, dict[str, Any] | None] | No
         return None
     flips = run.export_dir / "flips.json"
     per_class = to_table(change[change["change"] != 0].head(_CHANGES)) if change is not None else None
+    measures["measure"] = measures["measure"].map(title)
     return to_table(measures), per_class, read_json(flips) if flips.is_file() else None
 
 

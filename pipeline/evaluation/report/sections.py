@@ -1,14 +1,16 @@
 """What the report shows, read from the files of a run."""
 
-import base64
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from pipeline.evaluation import figures
+from pipeline.evaluation.pictures import base64_pngs
 from pipeline.evaluation.report.exported import export_sections
 from pipeline.evaluation.report.reading import Picture, read_csv, read_json
 from pipeline.evaluation.report.tables import Table, flat_table, metrics_table, title, to_table
@@ -73,7 +75,8 @@ def _data(run: Run) -> tuple[Table, str] | None:
     counts, samples = read_csv(run.data_dir / "counts.csv"), run.data_dir / "samples.png"
     if counts is None or not samples.is_file():
         return None
-    return to_table(counts), base64.b64encode(samples.read_bytes()).decode()
+    [picture] = base64_pngs([np.asarray(Image.open(samples).convert("RGB"))])
+    return to_table(counts), picture
 
 
 def _evaluation_folders(run: Run) -> list[Path]:
