@@ -184,7 +184,7 @@ def ours(case: Case) -> Callable[[], Step]:
         with faster_ops(model) if runtime.cpu_ops else contextlib.nullcontext():
             while left:
                 steps = min(runtime.steps_per_call, left)
-                call(iterator, tf.constant(0, tf.int64), tf.constant(steps)).numpy()
+                call(iterator, tf.constant(0, tf.int64), tf.constant(steps), tf.constant(1.0)).numpy()
                 left -= steps
         return per_step(start, clocks(), case.steps)
 

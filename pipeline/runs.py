@@ -147,10 +147,11 @@ class Run:
             )
 
     def _check_same(self, experiment: Experiment) -> None:
-        differing = _differences(self.experiment.model_dump(mode="json"), experiment.model_dump(mode="json"))
+        differing = differences(self.experiment.model_dump(mode="json"), experiment.model_dump(mode="json"))
         if differing:
+            each = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, (old, new) in differing.items())
             raise UserError(
-                f"{self.path} is the run of another experiment ({'; '.join(differing)}); "
+                f"{self.path} is the run of another experiment ({each}); "
                 "use its own settings, give --force to delete it and start over, or name another --run"
             )
 
@@ -243,9 +244,11 @@ def _processor() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+def differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """Map the dotted key of each value that differs between two nested mappings to both values."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        nested = (_differences(old.get(k), new.get(k), f"{path}.{k}" if path else k) for k in keys)
-        return [line for lines in nested for line in lines]
-    return [] if old == new else [f"{path}: {old!r} there, {new!r} here"]
+        found = {}
+        for key in [*old, *(key for key in new if key not in old)]:
+            found |= differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        return found
+    return {} if old == new else {path: (old, new)}

@@ -58,6 +58,19 @@ def component(registry: Registry) -> Any:
     return Annotated[Component, BeforeValidator(read)]
 
 
+class Folds(Section):
+    """One of several parts of train, held out as the test split: `pipeline crossval` sets it."""
+
+    of: Annotated[int, Field(ge=2)] = 5
+    index: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.index >= self.of:
+            raise ValueError(f"index is counted from 0 to {self.of - 1}")
+        return self
+
+
 class Data(Section):
     """Which images, and how they become batches."""
 
@@ -68,8 +81,23 @@ class Data(Section):
     batch_size: PositiveInt = 64
     augment: list[component(AUGMENTATIONS)] = []
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # cut from train where the source has no validation split
+    folds: Folds | None = None  # leaves the source's own test split alone
     cache_mb: NonNegativeInt = 1024  # decoded images are kept in memory up to this size
     max_corrupt: Fraction = 0.01  # more corrupt images than this share are an error
+
+
+class Lookahead(Section):
+    """Every few steps the weights go back a part of the way they came (arXiv 1907.08610)."""
+
+    every: PositiveInt = 5  # optimizer steps
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of the way that is kept
+
+
+class Plateau(Section):
+    """Lower the learning rate when validation no longer gets better."""
+
+    epochs: PositiveInt = 5  # without a better validation score
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
 class Train(Section):
@@ -84,6 +112,9 @@ class Train(Section):
     steps_per_call: Literal["auto"] | PositiveInt = "auto"
     seed: NonNegativeInt = 0
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay per step of the averaged weights
+    lookahead: Lookahead | None = None
+    sharpness: PositiveFloat | None = None  # radius of sharpness-aware minimisation, 0.05 in arXiv 2010.01412
+    plateau: Plateau | None = None
     accumulate: PositiveInt = 1  # batches per optimizer step
     clip_norm: PositiveFloat | None = None
     patience: PositiveInt | None = None  # epochs without a better validation score before stopping

@@ -30,7 +30,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
 def test_help_names_every_command(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    names = "train eval export verify bundle compress predict demo data list doctor"
+    names = "train eval data lint list doctor export verify bundle compress predict demo compare crossval ablate"
     for command in names.split():
         assert f" {command} " in out
 
@@ -51,6 +51,9 @@ def test_help_names_every_command(run_cli):
         (["compress", "no/such/run", "--budget", "size<1furlong"], 2, "the unit 'furlong'"),
         (["predict", "no/such/run", "a.jpg"], 1, "no/such/run"),
         (["demo", "no/such/run"], 1, "does not exist"),
+        (["compare", "no/such/run"], 1, "does not exist"),
+        (["crossval", "digits", "--folds", "1"], 2, "data.folds.of cannot be 1"),
+        (["ablate", "digits", "--seeds", "1"], 2, "1 seeds show no spread"),
         (["frobnicate"], 2, "frobnicate"),
     ],
 )
@@ -159,3 +162,8 @@ def test_a_persons_own_folder_from_images_to_tflite_and_back(run_cli, color_fold
     assert [row["variant"] for row in rows] == ["base float32", "base int8", "float32", "int8", "uint8"]
     assert rows[-1]["times_smaller"] > 4
     assert run_cli("predict", smaller / "export" / "int8.tflite", picture, "--json")[0] == 0
+
+    code, out, err = run_cli("compare", run, smaller, "--json")
+    assert code == 0, err
+    assert {row["measure"] for row in json.loads(out)} >= {"accuracy", "log_loss"}
+    assert "accuracy of" in err

@@ -25,9 +25,10 @@ RANKS = {
     "explain": 4,
     "export": 5,
     "listing": 5,
+    "studies": 6,
     "terminal": 0,
-    "cli": 6,
-    "__main__": 7,
+    "cli": 7,
+    "__main__": 8,
 }
 # Rooms whose files may know each other: the ground floor, and a room's own.
 GROUND = {"errors", "registry", "budget", "sections", "config"}

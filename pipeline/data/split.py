@@ -1,4 +1,4 @@
-"""Seeded, class-stratified cuts: validation from train, and test from train where a source has none."""
+"""Seeded, class-stratified cuts: validation from train, test from train where a source has none, and folds."""
 
 import logging
 from collections.abc import Mapping
@@ -33,6 +33,26 @@ def with_validation(source: Source, fraction: float, seed: int) -> Source:
         return source
     train, validation = _cut(source.splits["train"], fraction, seed, "validation")
     return replace(source, splits={**source.splits, "train": train, "validation": validation})
+
+
+def with_fold(source: Source, of: int, index: int) -> Source:
+    """Return the source with one of `of` class-stratified parts of train as its test split, and the others as train.
+
+    The parts do not overlap, are the same in every run, and differ by at most one image in all and in each class. The
+    source's own test split is left out: what is chosen by folds has not seen it.
+    Raises UserError where there is no train split, or where some part would be empty.
+    """
+    train = source.splits.get("train")
+    if train is None or train.count < of:
+        raise UserError(f"data.folds: {of} parts need a train split of at least {of} images; give fewer parts.")
+    labels = np.zeros(train.count, np.int32) if train.labels is None else train.labels
+    random = np.random.default_rng(0)
+    # Class after class, each in random order, dealt out like cards.
+    dealt = np.concatenate([random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
+    held = np.sort(dealt[index::of])
+    kept = np.setdiff1d(np.arange(train.count), held)
+    splits = {"train": replace(subset(train, kept), refused=train.refused), "test": subset(train, held)}
+    return replace(source, splits={**source.splits, **splits})
 
 
 def with_test(splits: Mapping[str, Split], fraction: float) -> dict[str, Split]:

@@ -18,12 +18,14 @@ from pipeline.evaluation import figures
 from pipeline.evaluation.pictures import base64_pngs
 from pipeline.evaluation.preview import write_preview
 from pipeline.evaluation.report import write_report
-from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, score, scoring_task
+from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, save_scores, score, scoring_task
 from pipeline.evaluation.statistics import Interval
 from pipeline.runs import Run, write_atomically
 from pipeline.tasks.base import Task
 
 log = logging.getLogger(__name__)
+
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _write(evaluation: Evaluation, task: Task, about: dict) -> None:
     rows = task.rows(scored.scores)
     rows.insert(0, "id", scored.ids)
     write_atomically(folder / "predictions.csv", rows.to_csv(index=False))
+    save_scores(folder, scored)
     for name, table in evaluation.tables.items():
         write_atomically(folder / f"{name}.csv", table.to_csv(index=table.index.name is not None))
         if name in _PICTURES:
@@ -125,7 +128,7 @@ def _write(evaluation: Evaluation, task: Task, about: dict) -> None:
     }
     write_atomically(folder / "about.json", json.dumps(about, indent=2, default=str) + "\n")
     metrics = {name: asdict(found) for name, found in evaluation.metrics.items()}
-    write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_atomically(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
 
 
 _PICTURES = {"confusion": figures.confusion, "calibration": figures.calibration}

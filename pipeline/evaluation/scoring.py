@@ -1,7 +1,9 @@
 """Score any predictor on a prepared split, example by example."""
 
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import keras
@@ -11,10 +13,11 @@ import tensorflow as tf
 from pipeline.errors import UserError
 from pipeline.evaluation.statistics import Interval, interval
 from pipeline.registry import TASKS
-from pipeline.runs import Run
+from pipeline.runs import Run, write_atomically
 from pipeline.tasks.base import Scores, Task
 
 Predict = Callable[[np.ndarray], np.ndarray]
+SCORES = "scores.npz"
 
 
 class Prepared(Protocol):
@@ -67,6 +70,25 @@ def load_model(run: Run) -> keras.Model:
     except (ValueError, OSError, KeyError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{run.model_path} cannot be loaded ({reason}); train again with --force") from error
+
+
+def save_scores(folder: Path, scored: Scored) -> None:
+    """Write what each example scored to scores.npz: enough to compare runs on any measure, without their models."""
+    values = {"id": np.array(scored.ids), **scored.scores}
+    write_atomically(folder / SCORES, lambda path: np.savez_compressed(path, **values))
+
+
+def load_scores(folder: Path) -> tuple[tuple[str, ...], Scores]:
+    """Read the ids and the scores that `save_scores` wrote; raises UserError where there are none."""
+    try:
+        with np.load(folder / SCORES) as stored:
+            scores = {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        run = folder.parents[1]
+        raise UserError(f"{folder} has no {SCORES}; write it with: pipeline eval {run} --split {folder.name}") from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{folder / SCORES} cannot be read ({error}); write it again with: pipeline eval") from None
+    return tuple(scores.pop("id").tolist()), scores
 
 
 def keras_predictor(model: keras.Model, task: Task) -> Predict:

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from pipeline.models.blocks import dense_relu
+
 
 def classify(x: Any, num_classes: int, *, dropout: float = 0.0) -> Any:
     """Average over the image, drop features while training, and give logits (B, classes)."""
@@ -17,6 +19,14 @@ def dense_logits(x: Any, num_classes: int, *, dropout: float = 0.0) -> Any:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     # Under mixed precision the loss needs full precision logits.
     return keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
+
+
+def classify_flat(x: Any, num_classes: int, units: int, *, dropout: float = 0.0) -> Any:
+    """Give logits (B, classes) from every pixel of a map, through two dense layers of `units`, each with dropout."""
+    x = dense_relu(keras.layers.Flatten(name="flatten")(x), units, name="dense1")
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dense1_dropout")(x)
+    return dense_logits(dense_relu(x, units, name="dense2"), num_classes, dropout=dropout)
 
 
 def pixel_logits(x: Any, num_classes: int) -> Any:

@@ -64,15 +64,15 @@ def summarize(model: keras.Model) -> Summary:
 def layer_costs(model: keras.Model) -> list[LayerCost]:
     """Return the cost of each layer in graph order; a model inside the model is one row.
 
-    Counted are the products of convolutions (depthwise and transposed too) and dense layers, as the papers do; not
-    normalisation, which folds away, and not activations, pooling and additions. Raises TypeError for a layer with
-    another kind of kernel.
+    Counted are the products of convolutions (depthwise and transposed too), dense layers and attention, as the papers
+    do; not normalisation, which folds away, and not activations, pooling and additions. Raises TypeError for a layer
+    with another kind of kernel.
     """
     calls: dict[keras.layers.Layer, list[Any]] = {}
     # The only way to see every call of a layer that is shared between several places.
     for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
         for node in nodes:
-            if isinstance(node.operation, keras.layers.Layer):
+            if isinstance(node.operation, keras.layers.Layer) or _is_product(node.operation):
                 calls.setdefault(node.operation, []).append(node)
     return [_cost(layer, nodes) for layer, nodes in calls.items()]
 
@@ -80,13 +80,18 @@ def layer_costs(model: keras.Model) -> list[LayerCost]:
 def _cost(layer: keras.layers.Layer, nodes: list[Any]) -> LayerCost:
     macs = sum(_macs(layer, node) for node in nodes)
     shape = tuple(nodes[0].output_tensors[0].shape[1:])
-    return LayerCost(layer.name, type(layer).__name__, shape, layer.count_params(), macs)
+    parameters = layer.count_params() if isinstance(layer, keras.layers.Layer) else 0
+    return LayerCost(layer.name, type(layer).__name__, shape, parameters, macs)
 
 
 def _macs(layer: keras.layers.Layer, node: Any) -> int:
     """Count one call: the kernel is applied at every position of the output, or of the input of a transposed one."""
     if isinstance(layer, keras.Model):
         return sum(cost.macs for cost in layer_costs(layer))
+    if _is_product(layer):
+        return node.input_tensors[0].shape[-1] * math.prod(node.output_tensors[0].shape[1:])
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        return _attention_macs(layer, node)
     if not isinstance(layer, _KERNEL_LAYERS):
         if any(len(weight.shape) > 1 for weight in layer.weights):
             raise TypeError(f"the multiply-accumulates of {layer.name}, a {type(layer).__name__}, are not known")
@@ -94,3 +99,17 @@ def _macs(layer: keras.layers.Layer, node: Any) -> int:
     transposed = isinstance(layer, keras.layers.Conv2DTranspose)
     positions = (node.input_tensors if transposed else node.output_tensors)[0].shape[1:-1]
     return math.prod(layer.kernel.shape) * math.prod(positions)
+
+
+def _is_product(operation: Any) -> bool:
+    return not isinstance(operation, keras.layers.Layer) and type(operation).__name__ == "Matmul"
+
+
+def _attention_macs(layer: keras.layers.MultiHeadAttention, node: Any) -> int:
+    """Count the projections of queries, keys, values and answers, and the two products between places."""
+    query, value, *key = node.input_tensors
+    answers, places = (math.prod(tensor.shape[1:-1]) for tensor in (query, value))
+    keys, values = layer.num_heads * layer.key_dim, layer.num_heads * layer.value_dim
+    projections = answers * (query.shape[-1] * keys + node.output_tensors[0].shape[-1] * values)
+    projections += places * ((key or [value])[0].shape[-1] * keys + value.shape[-1] * values)
+    return projections + answers * places * (keys + values)

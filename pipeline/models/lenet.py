@@ -1,11 +1,11 @@
 """Small convolutional networks without residuals: the tutorial stack and LeNet-5."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 from pydantic import PositiveInt
 
-from pipeline.models.blocks import conv_norm, image_input
+from pipeline.models.blocks import conv_relu, dense_relu, image_input
 from pipeline.models.heads import dense_logits
 from pipeline.models.stages import require_size
 from pipeline.registry import MODELS, Fraction
@@ -28,8 +28,8 @@ def simple_cnn(
     for index, channels in enumerate(filters, 1):
         if index > 1:
             x = keras.layers.MaxPooling2D(name=f"conv{index - 1}_pool")(x)
-        x = _conv(x, channels, 3, padding=padding, batch_norm=batch_norm, name=f"conv{index}")
-    x = _dense(keras.layers.Flatten(name="flatten")(x), units, "dense")
+        x = conv_relu(x, channels, 3, padding=padding, batch_norm=batch_norm, name=f"conv{index}")
+    x = dense_relu(keras.layers.Flatten(name="flatten")(x), units, name="dense")
     return keras.Model(inputs, dense_logits(x, num_classes, dropout=dropout), name="simple_cnn")
 
 
@@ -39,11 +39,11 @@ def lenet5(input_shape: tuple[int, int, int] = (32, 32, 1), num_classes: int = 1
     _require_pixels(input_shape, [5, 5, 1], "lenet5")
     inputs, x = image_input(input_shape)
     for index, channels in enumerate((6, 16), 1):
-        x = _conv(x, channels, 5, name=f"conv{index}")
+        x = conv_relu(x, channels, 5, padding="valid", name=f"conv{index}")
         x = keras.layers.MaxPooling2D(name=f"conv{index}_pool")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     for index, units in enumerate((120, 84), 1):
-        x = _dense(x, units, f"dense{index}")
+        x = dense_relu(x, units, name=f"dense{index}")
     return keras.Model(inputs, dense_logits(x, num_classes), name="lenet5")
 
 
@@ -53,23 +53,3 @@ def _require_pixels(input_shape: tuple[int, int, int], kernels: list[int], name:
     for position, kernel in enumerate(reversed(kernels)):
         least = (2 * least if position else least) + kernel - 1
     require_size(input_shape, least, f"model {name} ends in a map without pixels")
-
-
-def _conv(
-    x: Any, filters: int, kernel_size: int, *, padding: str = "valid", batch_norm: bool = False, name: str
-) -> Any:
-    if batch_norm:
-        return conv_norm(x, filters, kernel_size, padding=padding, name=name)
-    conv = keras.layers.Conv2D(
-        filters,
-        kernel_size,
-        padding=padding,
-        activation="relu",
-        kernel_initializer="he_normal",
-        name=f"{name}_conv",
-    )
-    return conv(x)
-
-
-def _dense(x: Any, units: int, name: str) -> Any:
-    return keras.layers.Dense(units, activation="relu", kernel_initializer="he_normal", name=name)(x)

@@ -1,6 +1,6 @@
 """Residual networks (arXiv 1512.03385): the small-image family of section 4.2 and the ImageNet family, v1.5."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -27,16 +27,11 @@ def resnet_small(
     width: PositiveInt = 16,
 ) -> keras.Model:
     """Residual network for small images: three stages of 1, 2 and 4 x `width` channels (arXiv 1512.03385, 4.2)."""
-    name = f"resnet{6 * blocks + 2}"
-    require_stride(input_shape, 4, name)
-    inputs, x = image_input(input_shape)
-    x = conv_norm(x, width, 3, name="stem")
     # A stage opens with a 1x1 projection where the paper pads with zero channels (option A): padded channels
     # cannot be pruned with the channels they are added to, and the projection costs 1 % of the parameters.
-    for stride in (1, 2, 4):
-        x = _stage(x, basic_block, width * stride, blocks, min(stride, 2), f"stage{stride.bit_length()}")
-        x = mark(x, stride)
-    return keras.Model(inputs, classify(x, num_classes), name=name)
+    stages = [(basic_block, blocks)] * 3
+    name = f"resnet{6 * blocks + 2}"
+    return residual_network(input_shape, num_classes, stages, width=width, stem="small", name=name)
 
 
 @MODELS.register(
@@ -57,24 +52,37 @@ def resnet(
     stem: Literal["auto", "small", "imagenet"] = "auto",
 ) -> keras.Model:
     """Residual network of four stages, with bottlenecks from 50 layers (arXiv 1512.03385, table 1; v1.5 strides)."""
+    stages = [(bottleneck_block if bottleneck else basic_block, count) for count in blocks]
     name = f"resnet{(3 if bottleneck else 2) * sum(blocks) + 2}"
+    return residual_network(input_shape, num_classes, stages, width=width, stem=stem, name=name)
+
+
+def residual_network(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    stages: Sequence[tuple[Callable[..., Any], int]],
+    *,
+    width: int,
+    stem: str,
+    name: str,
+) -> keras.Model:
+    """Build a network of residual blocks: `stages` names the block of each stage and how many of them follow.
+
+    A block is called as `block(x, filters, stride=..., name=...)`; `filters` is `width` in the first stage and doubles
+    with each halving of the image. `stem` is one of 3x3 ("small"), of two halvings ("imagenet"), or "auto".
+    """
     small = has_small_stem(input_shape, stem)
     stride = 1 if small else 4  # of the first stage
-    require_stride(input_shape, 8 * stride, name)
+    require_stride(input_shape, stride * 2 ** (len(stages) - 1), name)
     inputs, x = image_input(input_shape)
     if small:
         x = conv_norm(x, width, 3, name="stem")
     else:
         x = mark(conv_norm(x, width, 7, stride=2, name="stem"), 2)
         x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
-    block = bottleneck_block if bottleneck else basic_block
-    for index, count in enumerate(blocks):
-        x = _stage(x, block, width * 2**index, count, 1 if index == 0 else 2, f"stage{index + 1}")
-        x = mark(x, stride * 2**index)
+    for level, (block, count) in enumerate(stages):
+        for index in range(count):
+            step = 2 if level > 0 and index == 0 else 1
+            x = block(x, width * 2**level, stride=step, name=f"stage{level + 1}_block{index + 1}")
+        x = mark(x, stride * 2**level)
     return keras.Model(inputs, classify(x, num_classes), name=name)
-
-
-def _stage(x: Any, block: Callable[..., Any], filters: int, count: int, stride: int, name: str) -> Any:
-    for index in range(count):
-        x = block(x, filters, stride=stride if index == 0 else 1, name=f"{name}_block{index + 1}")
-    return x

@@ -1,12 +1,12 @@
-"""95 % intervals of figures over examples: Wilson's for proportions, the bootstrap for functions of sums."""
+"""95 % intervals: Wilson's for proportions, the bootstrap for functions of sums, Student's for repetitions."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 Z95 = float(ndtri(0.975))
 Z90 = float(ndtri(0.95))
@@ -31,6 +31,21 @@ def wilson(successes: int, n: int) -> Interval:
     centre = (value + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(value * (1 - value) / n + z2 / (4 * n * n))
     return Interval(value, min(max(centre - half, 0.0), value), max(min(centre + half, 1.0), value), n)
+
+
+def student(values: Sequence[float], *, overlap: float = 0.0) -> Interval:
+    """Return the mean of a few repetitions with Student's interval; n is their number.
+
+    Args:
+        overlap: what the repetitions share makes them more alike than independent ones. For k-fold cross-validation
+            it is the ratio of tested to trained images, 1 / (k - 1) (Nadeau and Bengio 2003, the corrected t-test).
+    """
+    n = len(values)
+    mean = float(np.mean(values))
+    if n < 2:
+        return Interval(mean, -math.inf, math.inf, n)
+    half = float(stdtrit(n - 1, 0.975)) * math.sqrt(np.var(values, ddof=1) * (1 / n + overlap))
+    return Interval(mean, mean - half, mean + half, n)
 
 
 def resampled_sums(terms: Any, *, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: steadier than the last weights, and what is validated and saved."""
+"""Two averages of the weights: one that is validated and saved, and one that training goes back to."""
 
 import contextlib
 from collections.abc import Iterator
@@ -45,6 +45,34 @@ class WeightAverage:
         finally:
             for weight, value in zip(self._weights, own, strict=True):
                 weight.assign(value)
+
+
+class Lookahead:
+    """Pull the weights back every few steps, to a point between where they were and where they are (arXiv 1907.08610).
+
+    It goes around any optimizer: the slow weights take a share of the way that the fast ones went.
+    """
+
+    def __init__(self, model: keras.Model, every: int, share: float) -> None:
+        """Create the slow weights, equal to the weights; call it under the strategy's scope."""
+        self.every, self.share, self._strategy = every, share, tf.distribute.get_strategy()
+        self._weights = model.trainable_variables
+        self.variables = [
+            keras.Variable(weight.numpy(), dtype=weight.dtype, trainable=False, name=f"slow_{index}")
+            for index, weight in enumerate(self._weights)
+        ]
+
+    def update(self, step: tf.Tensor) -> None:
+        """Meet in between after optimizer step `step` (0 is the first) if it is time, across replicas, in a graph."""
+        due = (step + 1) % self.every == 0
+        share = tf.where(due, self.share, 0.0)
+        for slow, fast in zip(self.variables, self._weights, strict=True):
+            self._strategy.extended.update(slow.value, _approach, args=(fast.value, share), group=False)
+            self._strategy.extended.update(fast.value, _jump, args=(slow.value, due), group=False)
+
+
+def _jump(weight: tf.Variable, target: tf.Tensor, due: tf.Tensor) -> None:
+    weight.assign(tf.where(due, target, weight))
 
 
 def _approach(average: tf.Variable, weight: tf.Tensor, share: tf.Tensor) -> None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from pipeline.errors import UserError
 from pipeline.tasks.base import Task
-from pipeline.training.averaging import WeightAverage
+from pipeline.training.averaging import Lookahead, WeightAverage
 from pipeline.training.callbacks import write_history
 from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.int8_kernels import int8_kernels
@@ -48,6 +48,9 @@ class Settings:
     seed: int = 0
     accumulate: int = 1
     ema: float | None = None
+    lookahead: tuple[int, float] | None = None  # steps from one meeting to the next, share of the way
+    sharpness: float | None = None
+    plateau: tuple[int, float] | None = None  # epochs without a better validation score, factor of the learning rate
     patience: int | None = None
     keep: str = "best"
     checkpoint_minutes: float = math.inf
@@ -76,7 +79,9 @@ class Loop:
         self.sign = 1.0 if task.measures[task.monitor].higher_is_better else -1.0
         with runtime.strategy.scope():
             average = WeightAverage(model, settings.ema) if settings.ema else None
-            self.parts = Parts(model, task, optimizer, schedule, average, Meters(task), Meters(task))
+            lookahead = Lookahead(model, *settings.lookahead) if settings.lookahead else None
+            meters = Meters(task), Meters(task)
+            self.parts = Parts(model, task, optimizer, schedule, average, *meters, lookahead, settings.sharpness)
         self.progress = Progress(settings.seed)
 
     def run(self) -> list[Row]:
@@ -123,14 +128,14 @@ class Loop:
         wish: StopWish,
     ) -> None:
         end = (len(self.progress.rows) + 1) * self.batches.steps_per_epoch
-        saved = time.monotonic()
+        saved, scale = time.monotonic(), tf.constant(self._scale(), tf.float32)
         # Only training steps see the faster ops: the first call traces them into `train`.
         with faster_ops(self.model) if self.runtime.cpu_ops else contextlib.nullcontext():
             while self.progress.step < end:
                 start, first = time.monotonic(), self.progress.step
                 steps = min(self.runtime.steps_per_call, end - first)
                 callbacks.on_train_batch_begin(first)
-                loss, bad = train(batches, tf.constant(first, tf.int64), tf.constant(steps)).numpy()
+                loss, bad = train(batches, tf.constant(first, tf.int64), tf.constant(steps), scale).numpy()
                 self._check_finite(int(bad))
                 self.progress.step += steps
                 self.progress.seconds += time.monotonic() - start
@@ -173,7 +178,7 @@ class Loop:
         return {
             "epoch": epoch,
             "step": step,
-            "learning_rate": float(self.parts.schedule(tf.constant(step - 1, tf.int64))),
+            "learning_rate": self._scale() * float(self.parts.schedule(tf.constant(step - 1, tf.int64))),
             "seconds": self.progress.seconds,
             "images_per_second": images / self.progress.seconds,
             **self.parts.training.results(),
@@ -184,19 +189,34 @@ class Loop:
         stale = patience is not None and epochs - self._best_epoch() >= patience
         return epochs >= self.settings.epochs or (epochs > 0 and stale) or self.model.stop_training
 
-    def _best_epoch(self) -> int:
+    def _scale(self) -> float:
+        """Return what plateaus have made of the learning rate: a function of the finished epochs alone."""
+        if self.settings.plateau is None:
+            return 1.0
+        epochs, factor = self.settings.plateau
+        scale, begun = 1.0, 0
+        for epoch in range(1, len(self.progress.rows) + 1):
+            begun = max(begun, self._best_epoch(epoch))
+            if epoch - begun >= epochs:
+                scale, begun = scale * factor, epoch
+        return scale
+
+    def _best_epoch(self, among: int | None = None) -> int:
         """Return the epoch (from 1) with the best validation score, 0 before there is one.
 
         Among equals, which small validation splits give often, the lower validation loss wins, then the earlier one.
+        `among` looks at so many first epochs only.
         """
-        scores = [(self.sign * row[f"val_{self.monitor}"], -row["val_loss"]) for row in self.progress.rows]
+        rows = self.progress.rows[:among]
+        scores = [(self.sign * row[f"val_{self.monitor}"], -row["val_loss"]) for row in rows]
         scores = [score if all(map(math.isfinite, score)) else (-math.inf, 0.0) for score in scores]
         return 1 + max(range(len(scores)), key=scores.__getitem__) if scores else 0
 
     def _state(self) -> list[keras.Variable]:
         """Return every variable that a run at this step consists of: dropout's seeds and metrics' sums too."""
-        average = self.parts.average.variables if self.parts.average else []
-        return [*self.model.variables, *self.parts.optimizer.variables, *average, *self.parts.training.variables]
+        extra = [part.variables for part in (self.parts.average, self.parts.lookahead) if part]
+        copies = [variable for variables in extra for variable in variables]
+        return [*self.model.variables, *self.parts.optimizer.variables, *copies, *self.parts.training.variables]
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
         return self.parts.average.applied() if self.parts.average else contextlib.nullcontext()

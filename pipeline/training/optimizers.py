@@ -1,4 +1,4 @@
-"""Optimizers: Keras's own, with weight decay that leaves norms and biases alone, and one op to update a variable.
+"""The usual optimizers: Keras's own, weight decay that leaves norms and biases alone, one op to update a variable.
 
 Every builder is given the model, whose variables it reads, and the largest allowed global norm of the gradients (or
 None), and returns a built optimizer. The loop assigns `learning_rate` before each step from the schedule.
@@ -24,8 +24,8 @@ def sgd(
     weight_decay: NonNegativeFloat = 0.0,
 ) -> keras.Optimizer:
     """Stochastic gradient descent with momentum; weight decay is decoupled, scaled by the learning rate."""
-    settings = _settings(learning_rate, weight_decay, clip_norm)
-    return _built(_Sgd(momentum=momentum, nesterov=nesterov, **settings), model)
+    settings = common_settings(learning_rate, weight_decay, clip_norm)
+    return built(_Sgd(momentum=momentum, nesterov=nesterov, **settings), model)
 
 
 @OPTIMIZERS.register
@@ -39,8 +39,8 @@ def adam(
     epsilon: PositiveFloat = 1e-7,
 ) -> keras.Optimizer:
     """Adam (arXiv 1412.6980), without weight decay."""
-    settings = _settings(learning_rate, 0.0, clip_norm)
-    return _built(_Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **settings), model)
+    settings = common_settings(learning_rate, 0.0, clip_norm)
+    return built(_Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **settings), model)
 
 
 @OPTIMIZERS.register
@@ -55,8 +55,8 @@ def adamw(
     weight_decay: NonNegativeFloat = 0.01,
 ) -> keras.Optimizer:
     """Adam with decoupled weight decay, scaled by the learning rate (arXiv 1711.05101)."""
-    settings = _settings(learning_rate, weight_decay, clip_norm)
-    return _built(_Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **settings), model)
+    settings = common_settings(learning_rate, weight_decay, clip_norm)
+    return built(_Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **settings), model)
 
 
 def decays(variable: keras.Variable) -> bool:
@@ -67,11 +67,13 @@ def decays(variable: keras.Variable) -> bool:
     return len(variable.shape) >= 2
 
 
-def _settings(learning_rate: float, weight_decay: float, clip_norm: float | None) -> dict[str, Any]:
+def common_settings(learning_rate: float, weight_decay: float, clip_norm: float | None) -> dict[str, Any]:
+    """Return what every Keras optimizer takes; a weight decay of 0 is none."""
     return {"learning_rate": learning_rate, "weight_decay": weight_decay or None, "global_clipnorm": clip_norm}
 
 
-def _built(optimizer: keras.Optimizer, model: keras.Model) -> keras.Optimizer:
+def built(optimizer: keras.Optimizer, model: keras.Model) -> keras.Optimizer:
+    """Build an optimizer for a model's variables, with weight decay where it belongs."""
     # By variable, not by name: Keras searches names for a pattern, and "beta" would also match a layer called "beta1".
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if not decays(v)])
     optimizer.build(model.trainable_variables)

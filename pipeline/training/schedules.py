@@ -48,6 +48,19 @@ def exponential(learning_rate: float, steps: int, *, final: PositiveFloat = 0.01
 
 
 @SCHEDULES.register
+def polynomial(
+    learning_rate: float,
+    steps: int,
+    *,
+    power: PositiveFloat = 1.0,
+    final: Fraction = 0.0,
+    warmup: Fraction = 0.0,
+) -> Schedule:
+    """A power of what is left of the run, down to `final`; 1 is a straight line, 0.9 DeepLab's (arXiv 1606.00915)."""
+    return _warmed(learning_rate, steps, warmup, lambda progress: final + (1 - final) * (1 - progress) ** power)
+
+
+@SCHEDULES.register
 def cosine(learning_rate: float, steps: int, *, final: Fraction = 0.0, warmup: Fraction = 0.0) -> Schedule:
     """Half a cosine down to `final` times the learning rate (SGDR without restarts, arXiv 1608.03983)."""
     return _warmed(learning_rate, steps, warmup, lambda progress: _fall(progress, final))

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from pipeline.tasks.base import Task
-from pipeline.training.averaging import WeightAverage
+from pipeline.training.averaging import Lookahead, WeightAverage
 from pipeline.training.runtime import Runtime
 from pipeline.training.schedules import Schedule
 
@@ -48,10 +48,14 @@ class Parts:
     average: WeightAverage | None
     training: Meters
     validation: Meters
+    lookahead: Lookahead | None = None
+    sharpness: float | None = None  # radius of sharpness-aware minimisation
 
 
 def training_call(parts: Parts, runtime: Runtime, accumulate: int) -> Callable[..., tf.Tensor]:
-    """Return a function (iterator, step, steps) that takes `steps` optimizer steps, from global step `step` on.
+    """Return a function (iterator, step, steps, scale) that takes `steps` optimizer steps, from global step `step` on.
+
+    The schedule's learning rates are multiplied by `scale`.
 
     It gives the mean loss of these steps and the first step whose loss is not finite (-1: none), float64 (2,).
     A batch is cut into `accumulate` parts whose gradients are summed.
@@ -61,13 +65,15 @@ def training_call(parts: Parts, runtime: Runtime, accumulate: int) -> Callable[.
     replica_step = _replica_step(parts, runtime, accumulate)
 
     @tf.function
-    def call(iterator, step, steps):
+    def call(iterator, step, steps, scale):
         total, bad = tf.zeros([], tf.float64), tf.constant(-1, tf.int64)
         for index in tf.range(steps):
             now = step + tf.cast(index, tf.int64)
-            parts.optimizer.learning_rate.assign(parts.schedule(now))
+            parts.optimizer.learning_rate.assign(scale * parts.schedule(now))
             loss = strategy.run(replica_step, args=next(iterator))
             loss = tf.cast(strategy.reduce("SUM", loss, axis=None), tf.float64)
+            if parts.lookahead is not None:
+                parts.lookahead.update(now)
             if parts.average is not None:
                 parts.average.update(now)
             total += loss
@@ -120,13 +126,32 @@ def _replica_step(parts: Parts, runtime: Runtime, accumulate: int) -> Callable[[
     weights = model.trainable_variables
     shares = runtime.replicas * accumulate
 
+    def share_of_loss(y, outputs, losses):
+        # The mean over this part; parts and replicas are equally large, so the mean of all is the sum of shares.
+        return (tf.reduce_mean(parts.task.loss(y, outputs)) + sum(losses)) / shares
+
     def gradients(x, y):
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
-            # The mean over this part; parts and replicas are equally large, so the mean of all is the sum of shares.
-            loss = (tf.reduce_mean(parts.task.loss(y, outputs)) + sum(model.losses)) / shares
+            loss = share_of_loss(y, outputs, model.losses)
             scaled = optimizer.scale_loss(loss)
-        return tape.gradient(scaled, weights, unconnected_gradients="zero"), loss, outputs
+        gradient = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        return sharp(x, y, gradient) if parts.sharpness else gradient, loss, outputs
+
+    def sharp(x, y, gradient):
+        """Return the gradient where the loss is highest nearby, to first order (SAM, arXiv 2010.01412).
+
+        Stateless: neither the weights nor the norms' statistics have been there.
+        """
+        length = tf.maximum(tf.linalg.global_norm(gradient), 1e-12)
+        there = [w + parts.sharpness * g / length for w, g in zip(weights, gradient, strict=True)]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(there)
+            outputs, _, losses = model.stateless_call(
+                there, model.non_trainable_variables, x, training=True, return_losses=True
+            )
+            scaled = optimizer.scale_loss(share_of_loss(y, outputs, losses))
+        return tape.gradient(scaled, there, unconnected_gradients="zero")
 
     if runtime.xla:
         # Forward and backward only: the update crosses replicas, which a compiled function cannot.

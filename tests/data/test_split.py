@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.source import Source, Split
-from pipeline.data.split import stratified_choice, subset, with_test, with_validation
+from pipeline.data.split import stratified_choice, subset, with_fold, with_test, with_validation
 from pipeline.errors import UserError
 
 
@@ -108,3 +108,23 @@ def test_test_split_comes_from_validation_or_else_from_train(caplog):
     assert {name: split.count for name, split in cut.items()} == {"train": 6, "test": 2}
     assert not set(ids(cut["train"])) & set(ids(cut["test"]))
     assert "2 of 8 images" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_folds_hold_every_image_of_train_once_and_all_classes_alike(streamed):
+    labels = np.repeat([0, 1, 2], [20, 11, 6]).astype(np.int32)
+    splits = {"train": numbered(37, labels, streamed=streamed), "test": numbered(5)}
+    source = Source(("a", "b", "c"), frozenset({"label"}), splits)
+    folds = [with_fold(source, 4, index) for index in range(4)]
+    held = [ids(fold.splits["test"]) for fold in folds]
+    assert sorted(number for fold in held for number in fold) == list(range(37))
+    for fold, test in zip(folds, held, strict=True):
+        assert sorted([*ids(fold.splits["train"]), *test]) == list(range(37))
+        assert (np.abs(np.bincount(labels[test], minlength=3) - np.array([20, 11, 6]) / 4) < 1).all()
+    assert ids(with_fold(source, 4, 1).splits["test"]) == held[1]
+
+
+def test_more_folds_than_images_are_refused():
+    source = Source(("a",), frozenset({"label"}), {"train": numbered(3)})
+    with pytest.raises(UserError, match=r"data.folds: 4 parts need a train split of at least 4 images"):
+        with_fold(source, 4, 0)

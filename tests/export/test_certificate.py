@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import cli
+from pipeline.cli.app import certified
 from pipeline.errors import UserError
 from pipeline.export.bundle import pack
 from pipeline.export.certificate import FILE, Certificate, write_certificate
@@ -226,4 +226,4 @@ def test_the_whole_is_as_good_as_its_worst_part():
 def test_a_failed_gate_fails_the_command(user_error):
     failed = SimpleNamespace(certificate=Certificate({"a": [Gate("golden", "far", "near", FAIL)]}, {}, {}))
     with user_error("not certified: a fails the gate 'golden': far (near)"):
-        cli._certified(failed)
+        certified(failed)

@@ -95,10 +95,20 @@ def test_unfolded_norms_are_those_that_stay_in_the_file():
     assert [each.count("MUL") for each in made] == [2, 1]  # one is the rescaling's
 
 
+# What a published architecture is made of and an integer file has to live with.
+KNOWN = {
+    **{name: {"unfolded_norm"} for name in ("densenet_tiny", "densenet_bc_tiny")},  # of joined outputs
+    **{name: {"unfolded_norm"} for name in ("resnet8_v2", "resnet_v2_tiny", "wrn_10_1")},  # before the convolution
+    **{name: {"float_island"} for name in ("vit_micro_16", "cct_tiny")},  # layer norm, attention
+    "botnet_tiny": {"float_island", "unfolded_norm"},  # attention, and the norm of what it gives
+    "cbam_resnet_tiny": {"float_island", "pooling"},  # the mean and the maximum over channels
+}
+
+
 @every_family
 def test_registered_models_are_linted(name):
     found = set(lint(build(name))["rule"])
-    assert found <= {"channels"}, "ours are built for integers"
+    assert found - {"channels"} == KNOWN.get(name, set()), "ours are built for integers"
 
 
 @pytest.mark.slow

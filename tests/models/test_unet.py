@@ -17,6 +17,8 @@ from pipeline.registry import MODELS
         ("resnet18", (37, 50, 3)),  # small stem: stride 8 by odd sizes
         ("mobilenet_v2", (96, 97, 3)),  # ImageNet stem: from stride 2 to 1 without a skip
         ("mobilenet_v1", (180, 240, 3)),
+        ("alexnet_tiny", (97, 130, 3)),  # from stride 4 to 1 without skips, and maps that lost their edges
+        ("inception_v3_tiny", (96, 117, 3)),
     ],
 )
 def test_logits_have_the_size_of_the_image(backbone, shape):
@@ -41,6 +43,7 @@ def test_the_decoder_doubles_its_width_at_each_level():
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_it_trains_under_xla(policy):
+    keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     try:
         model = MODELS.build("unet", (13, 16, 3), 3, backbone="resnet8", decoder_width=2)
@@ -75,7 +78,7 @@ def test_an_unknown_backbone_names_the_nearest():
         MODELS.build("unet", (32, 32, 3), 4, backbone="mobilnet_v2")
 
 
-@pytest.mark.parametrize("backbone", ["unet", "lenet5", "simple_cnn"])
+@pytest.mark.parametrize("backbone", ["unet", "lenet5", "simple_cnn", "vit_micro_16"])
 def test_a_backbone_without_stages_or_without_one_answer_is_refused(backbone):
     with pytest.raises(UserError, match=f"^model.backbone: unet cannot use {backbone!r}; give .* such as resnet20"):
         MODELS.build("unet", (32, 32, 3), 4, backbone=backbone)

@@ -10,7 +10,7 @@ from scipy import sparse
 from scipy.stats import binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 
-from pipeline.ops.intervals import bootstrap, percentile_interval, resampled_sums, wilson
+from pipeline.ops.intervals import bootstrap, percentile_interval, resampled_sums, student, wilson
 
 
 def mean(sums):
@@ -91,3 +91,12 @@ def test_bootstrap_of_ten_thousand_examples_is_quick():
     start = time.process_time()
     bootstrap(terms, lambda sums: sums.mean(axis=-1))
     assert time.process_time() - start < 6  # about 0.5 s alone on the machine; the bound only catches a wrong order
+
+
+def test_students_interval_by_hand():
+    # Three repetitions, t(2, 0.975) = 4.303: the standard error of 1, 2, 3 is 1 / sqrt(3).
+    found = student([1.0, 2.0, 3.0])
+    assert (found.value, found.high, found.n) == (2.0, pytest.approx(2 + 4.3027 / 3**0.5, abs=1e-4), 3)
+    overlapping = student([1.0, 2.0, 3.0], overlap=0.5)
+    assert overlapping.high - 2 == pytest.approx(4.3027 * (1 / 3 + 1 / 2) ** 0.5, abs=1e-4)
+    assert student([0.5]).high == np.inf

@@ -10,8 +10,10 @@ def rates(name: str, steps: int = 100, learning_rate: float = 0.5, **options) ->
     return np.array([float(schedule(tf.constant(step, tf.int64))) for step in range(steps)])
 
 
-def test_there_are_six_schedules():
-    assert SCHEDULES.names() == ["constant", "cosine", "cosine_restarts", "exponential", "one_cycle", "step"]
+def test_there_are_seven_schedules():
+    assert SCHEDULES.names() == [
+        *("constant", "cosine", "cosine_restarts", "exponential", "one_cycle", "polynomial", "step"),
+    ]
 
 
 @pytest.mark.parametrize("name", SCHEDULES.names())
@@ -44,6 +46,11 @@ def test_exponential_reaches_its_share_at_the_end():
     found = rates("exponential", final=0.01)
     np.testing.assert_allclose(found[[0, 50]], [0.5, 0.05], rtol=1e-5)
     np.testing.assert_allclose(found[1:] / found[:-1], 0.01**0.01, rtol=1e-5)
+
+
+def test_polynomial_by_hand():
+    found = rates("polynomial", learning_rate=1.0, power=2.0, final=0.2)
+    np.testing.assert_allclose(found[[0, 50, 99]], [1.0, 0.2 + 0.8 * 0.25, 0.2 + 0.8 * 0.0001], rtol=1e-5)
 
 
 def test_cosine_by_hand():

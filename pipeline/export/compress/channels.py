@@ -85,7 +85,7 @@ def mask_channels(
     """Return the model at its full size with the channels zeroed that `prune_channels` would remove.
 
     They are zero where a convolution, dense or attention layer reads them, after biases and normalisation, and they
-    are not counted in the statistics of a layer normalisation.
+    are not counted in the statistics of a layer normalisation or in a mean or maximum over channels.
     """
     check_ratio(ratio)
     return Pruner(model, importance=importance, multiple=multiple, scope=scope).mask(ratio)

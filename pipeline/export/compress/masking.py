@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.export.compress.graph import Node
 from pipeline.export.compress.kernels import without_heads
 from pipeline.export.compress.rebuild import copy, rebuild
-from pipeline.export.compress.spaces import Channels, Mask
+from pipeline.export.compress.spaces import Channels, Mask, Rule
 
 
 def mask(channels: Channels, kept: np.ndarray) -> keras.Model:
@@ -33,13 +33,14 @@ def mask(channels: Channels, kept: np.ndarray) -> keras.Model:
     return rebuild(channels.graph, replace=replaced.get, before=zeroed, weights=weights)
 
 
-def _over_kept(node: Node, rule: Any, given: Mask) -> tuple[keras.Model, list[np.ndarray]]:
-    """Normalise over the kept channels alone: gather them, normalise, and put them back in their places."""
-    layer, selection = node.layer, np.eye(len(given))[:, given]
-    changes, arrays = rule.shrink(node, [given], [given])
-    inside = [
-        keras.layers.Dense(selection.shape[1], use_bias=False, dtype=layer.dtype_policy, name="gather"),
-        copy(layer, **changes),
-        keras.layers.Dense(selection.shape[0], use_bias=False, dtype=layer.dtype_policy, name="put_back"),
-    ]
-    return keras.Sequential(inside, name=layer.name), [selection, *arrays, selection.T]
+def _over_kept(node: Node, rule: Rule, given: Mask) -> tuple[keras.Model, list[np.ndarray]]:
+    """Compute over the kept channels alone: gather them, normalise or average, and put them back in their places."""
+    layer, selection, dtype = node.layer, np.eye(len(given))[:, given], node.inputs[0].dtype
+    changes, arrays = rule.shrink(node, [given], [given]) if rule.shrink else ({}, [])
+    inputs = keras.Input(batch_shape=node.inputs[0].shape, dtype=dtype)
+    gather = keras.layers.Dense(selection.shape[1], use_bias=False, dtype=dtype, name="gather")
+    x, weights = copy(layer, **changes)(gather(inputs)), [selection, *arrays]
+    if x.shape[-1] == selection.shape[1]:  # not where one value stands for all channels
+        x = keras.layers.Dense(len(selection), use_bias=False, dtype=dtype, name="put_back")(x)
+        weights.append(selection.T)
+    return keras.Model(inputs, x, name=layer.name), weights

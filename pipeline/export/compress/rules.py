@@ -31,6 +31,13 @@ def _beside_last(node: Node, given: list[Ids], spaces: Spaces) -> _Spread:
     return _hand_on(node, given, spaces) if rank - 1 not in axes else None
 
 
+def _statistic(node: Node, given: list[Ids], spaces: Spaces) -> _Spread:
+    """Follow a mean or an extreme: over all channels it gives a single one of its own."""
+    if keras.tree.flatten(node.layer.axis) in ([-1], [len(node.inputs[0].shape) - 1]) and node.layer.keepdims:
+        return [spaces.anonymous(1, f"is what {node.name!r} gives for all channels")]
+    return _beside_last(node, given, spaces)
+
+
 def _merge(node: Node, given: list[Ids], spaces: Spaces) -> _Spread:
     """Tie operands one by one; a single channel that is spread over the others has to stay."""
     constants = [x for x in keras.tree.flatten((node.args, node.kwargs)) if x is not None and not isinstance(x, Tensor)]
@@ -136,7 +143,8 @@ RULES: dict[str, Rule] = {
     "Concatenate": Rule(_concatenate),
     "Flatten": Rule(_reshape),
     "Reshape": Rule(_reshape, _shrink_reshape),
-    **dict.fromkeys(("Softmax", "Mean", "Max", "Min", "Sum", "ExpandDims", "Squeeze"), Rule(_beside_last)),
+    **dict.fromkeys(("Softmax", "Sum", "ExpandDims", "Squeeze"), Rule(_beside_last)),
+    **dict.fromkeys(("Mean", "Max", "Min"), Rule(_statistic, joint=True)),
     "BatchNormalization": Rule(_over_last, _shrink_vectors),
     "GroupNormalization": Rule(_group_norm, _shrink_group_norm),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization", "UnitNormalization"), _JOINT),

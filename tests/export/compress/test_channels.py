@@ -25,12 +25,25 @@ APPLICATIONS = {
 }
 
 
+# Their channels become positions and heads by reshaping and transposing, which is not followed.
+WHOLE = {
+    "botnet_tiny": {
+        *(f"stage4_block1_2_{part}_conv" for part in ("query", "key", "value")),
+        *(f"stage4_block1_2_{part}_table" for part in ("down", "along")),
+    },
+}
+
+
 @every_family
 def test_every_registered_model_is_pruned(name):
     model = registered(name)
     pruned = equal(model, multiple=2)
     assert pruned.count_params() < 0.35 * model.count_params()
-    assert [group.layers for group in find_channels(model).groups if group.reason] == [("logits",)]
+    # A gate of one channel cannot have fewer.
+    kept = {
+        name for group in find_channels(model).groups if group.reason and group.channels > 1 for name in group.layers
+    }
+    assert kept == {"logits"} | WHOLE.get(name, set())
 
 
 @pytest.mark.slow

@@ -101,6 +101,12 @@ def nested(x):
     return block(keras.Sequential([conv(name="first"), layers.BatchNormalization()], name="small")(block(x)))
 
 
+def over_channels(x):
+    pools = [keras.ops.mean(x, axis=-1, keepdims=True), keras.ops.max(x, axis=-1, keepdims=True)]
+    x = x * conv(1, 3, activation="sigmoid", name="gate")(layers.Concatenate()(pools))
+    return x + keras.ops.reshape(keras.ops.mean(x, axis=(1, 2)), (-1, 1, 1, 16))
+
+
 def everything_else(x):
     x = layers.SpatialDropout2D(0.1)(layers.Activation("silu")(layers.LeakyReLU()(x)))
     x = layers.Maximum()([x, layers.Average()([x, layers.Subtract()([conv()(x), 2.0 * x])])])
@@ -118,6 +124,7 @@ BODIES = {
     **{"otherwise_normalised": (otherwise_normalised, {"stem": 8}), "flattened": (flattened, {"hidden": 8, "stem": 8})},
     **{"unflattened": (unflattened, {"seed": 128, "after": 8}), "one_dimensional": (one_dimensional, {"line": 8})},
     **{"attention": (attention, {"stem": 8, "attention": 8, "cross": 4}), "shared": (shared, {"shared": 8})},
+    "over_channels": (over_channels, {"stem": 8}),
     **{"nested": (nested, {"stem": 8, "branch": 8, "first": 8}), "everything_else": (everything_else, {"stem": 8})},
 }
 
@@ -136,7 +143,7 @@ def test_attention_loses_whole_heads():
 
 
 def test_the_table_is_whole():
-    assert len(BODIES) == 19
+    assert len(BODIES) == 20
 
 
 # What cannot be followed keeps its channels, and says why.

@@ -1,0 +1,109 @@
+"""Commands that make a model and look at what it is made of."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.app import Config, Json, Overrides, RunFolder, app, config_name, split_overrides, start_tensorflow
+from pipeline.config import Experiment, find_config
+from pipeline.terminal import print_table, say
+
+
+@app.command()
+def train(
+    config: Config = "digits",
+    overrides: Overrides = None,
+    run: Annotated[Path | None, typer.Option(help="Where to write it; runs/<config name> if not given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Delete the run that is there and start over.")] = False,
+) -> None:
+    """Train an experiment; an interrupted run is continued."""
+    config, overrides = split_overrides(config, overrides)
+    experiment = Experiment.load(config, overrides)
+    start_tensorflow()
+    from pipeline.training.train import train as train_run
+
+    done = train_run(experiment, run or Path("runs") / config_name(config), force=force)
+    say(f"trained {done.path}; next: pipeline eval {done.path}")
+
+
+@app.command("eval")
+def evaluate(
+    run: RunFolder = Path("runs/digits"),
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="Which split to score.")] = "test",
+    as_json: Json = False,
+) -> None:
+    """Score a trained run, every figure with its 95 % interval."""
+    start_tensorflow()
+    from pipeline.evaluation.evaluate import evaluate as evaluate_run
+
+    result = evaluate_run(run, split=split, overrides=overrides or ())
+    print_table(result.table(), as_json)
+    say(f"report: {result.report_path}")
+
+
+@app.command()
+def data(
+    config: Config = "digits",
+    overrides: Overrides = None,
+    show: Annotated[Path | None, typer.Option(help="Write a picture of augmented training images here.")] = None,
+    audit: Annotated[bool, typer.Option("--audit", help="Find copies, near copies, leaks and rare classes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look at an experiment's images: counts, classes, what cannot be read, what is there twice."""
+    config, overrides = split_overrides(config, overrides)
+    experiment = Experiment.load(config, overrides)
+    start_tensorflow()
+    from pipeline.evaluation.preview import examine, preview
+
+    counts = preview(experiment, picture=show)
+    if not (audit and as_json):
+        print_table(counts, as_json)
+    if show:
+        say(f"picture: {show}")
+    if audit:
+        found = examine(experiment)
+        if as_json or len(found):
+            print_table(found, as_json)
+        if found.empty:
+            say("no picture is there twice, and no class is rare")
+
+
+@app.command()
+def lint(
+    config: Annotated[str, typer.Argument(metavar="CONFIG_OR_RUN", help="As for train, or a finished run.")] = "digits",
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Say what in a model will hurt its integer files, layer by layer, and how to mend it."""
+    config, overrides = split_overrides(config, overrides)
+    find_config(config)
+    start_tensorflow()
+    from pipeline.export.lint import group, lint_path
+
+    found = lint_path(config, overrides)
+    if as_json or len(found):
+        print_table(found if as_json else group(found), as_json)
+    say(f"{len(found)} findings; all are advice" if len(found) else "nothing found that would hurt an integer file")
+
+
+@app.command("list")
+def list_entries(
+    kind: Annotated[str | None, typer.Argument(help="sources, augmentations, models, tasks, ...")] = None,
+    as_json: Json = False,
+) -> None:
+    """List what an experiment can name; `list models` counts parameters and MACs."""
+    from pipeline import listing
+
+    for title, table in listing.tables(kind).items():
+        print_table(table, as_json, title=title)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has: versions, devices, and the choices training will make."""
+    start_tensorflow()
+    from pipeline.training.machine import describe_machine
+
+    print_table(describe_machine(), as_json)

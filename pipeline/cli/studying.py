@@ -1,0 +1,70 @@
+"""Commands whose answer takes more than one run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.app import Config, Json, Overrides, app, config_name, split_overrides, start_tensorflow
+from pipeline.config import Experiment
+from pipeline.terminal import print_table, say
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Evaluated; each against the first.")],
+    split: Annotated[str, typer.Option(help="On which split's images.")] = "test",
+    as_json: Json = False,
+) -> None:
+    """Compare runs image by image: every measure with its interval and its paired test."""
+    start_tensorflow()
+    from pipeline.studies.compare import compare_runs
+
+    found = compare_runs(runs, split=split)
+    if len(found.settings) and not as_json:
+        print_table(found.settings, as_json=False, title="what differs")
+    print_table(found.scores if as_json else found.table(), as_json)
+    say(found.summary())
+
+
+@app.command()
+def crossval(
+    config: Config = "digits",
+    overrides: Overrides = None,
+    folds: Annotated[int, typer.Option(help="Into how many parts the training images are cut.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; runs/<config name>-folds if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train once for each part of the training images, held out as test: where images are few."""
+    config, overrides = split_overrides(config, overrides)
+    experiment = Experiment.load(config, [*overrides, f"data.folds={{of: {folds}}}"])
+    start_tensorflow()
+    from pipeline.studies.cross_validate import cross_validate
+
+    found = cross_validate(experiment, out or Path("runs") / f"{config_name(config)}-folds", of=folds)
+    print_table(found.summary, as_json)
+    say(f"each fold is a run in {found.folder}; their scores: {found.folder / 'folds.csv'}")
+
+
+@app.command()
+def ablate(
+    config: Config = "digits",
+    overrides: Overrides = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each.")] = 3,
+    only: Annotated[list[str] | None, typer.Option(help="Leave out this ingredient; may be given again.")] = None,
+    split: Annotated[str, typer.Option(help="Whose images are scored.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it; runs/<config name>-ablation if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what each ingredient is worth: train without each in turn, over several seeds."""
+    config, overrides = split_overrides(config, overrides)
+    experiment = Experiment.load(config, overrides)
+    start_tensorflow()
+    from pipeline.studies.ablate import ablate as ablate_experiment
+
+    folder = out or Path("runs") / f"{config_name(config)}-ablation"
+    found = ablate_experiment(experiment, folder, seeds=seeds, only=only or (), split=split)
+    print_table(found.table, as_json)
+    say(f"{found.measure} on {split}; each training is a run in {found.folder}")
