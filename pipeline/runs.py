@@ -203,9 +203,10 @@ def saving_to(path: Path):
 
 def environment() -> dict[str, Any]:
     """Return what a run notes of the program and the machine: format, command, versions, processor."""
+    program = Path(sys.argv[0]).name.replace("__main__.py", "pipeline")  # as a shell knows it
     return {
         "format": FORMAT,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([program, *sys.argv[1:]]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),

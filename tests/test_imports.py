@@ -22,12 +22,13 @@ RANKS = {
     "tasks": 2,
     "training": 3,
     "evaluation": 3,
-    "export": 4,
-    "listing": 4,
-    "studies": 5,
+    "explain": 4,
+    "export": 5,
+    "listing": 5,
+    "studies": 6,
     "terminal": 0,
-    "cli": 6,
-    "__main__": 7,
+    "cli": 7,
+    "__main__": 8,
 }
 # Rooms whose files may know each other: the ground floor, and a room's own.
 GROUND = {"errors", "registry", "budget", "sections", "config"}

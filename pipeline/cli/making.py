@@ -48,7 +48,7 @@ def data(
     config: Config = "digits",
     overrides: Overrides = None,
     show: Annotated[Path | None, typer.Option(help="Write a picture of augmented training images here.")] = None,
-    audit: Annotated[bool, typer.Option("--audit", help="Look for copies, leaks, conflicts and rare classes.")] = False,
+    audit: Annotated[bool, typer.Option("--audit", help="Find copies, near copies, leaks and rare classes.")] = False,
     as_json: Json = False,
 ) -> None:
     """Look at an experiment's images: counts, classes, what cannot be read, what is there twice."""

@@ -1,7 +1,8 @@
-"""The data doctor: one picture twice, in two splits, or with two labels, and classes that are rare.
+"""The data doctor: one picture twice or nearly so, in two splits, or with two labels, and classes that are rare.
 
 Pictures are the same when all pixels are, after they were decoded and fitted to the model's input: copies under other
-names, with other metadata or in another lossless format are found, crops and new JPEGs of a picture are not.
+names, with other metadata or in another lossless format. New JPEGs of a picture, and copies at another size or a little
+brighter, are nearly the same (pipeline.data.near); crops, mirrored and turned copies are not found.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from pipeline.data import near
 from pipeline.data.input import Prepared
 from pipeline.data.source import Sample
 
@@ -29,28 +31,42 @@ class _Seen:
     label: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    digest: bytes
+    seen: _Seen
+    thumbnail: np.ndarray
+
+
 def audit(prepared: Mapping[str, Prepared], classes: tuple[str, ...]) -> pd.DataFrame:
     """Return one row per finding: `finding`, `where`, `images` (how many it concerns), `examples` (ids).
 
     duplicate: the same picture more than once in one split. leak: a picture of the test or the validation split that is
-    in another split, too. conflict: the same picture with different labels. rare: a class with ten times fewer training
-    images than the most frequent one.
+    in another split, too. near duplicate, near leak: likewise, but nearly the same and not equal. conflict: the same
+    picture with different labels. rare: a class with ten times fewer training images than the most frequent one.
     """
     groups: dict[bytes, list[_Seen]] = defaultdict(list)
+    looks: list[_Look] = []
     for name, split in prepared.items():
-        for digest, seen in _fingerprints(name, split):
+        for digest, seen, thumbnail in _fingerprints(name, split):
+            # A picture's copies look alike: one of each split is enough.
+            if not any(one.split == name for one in groups[digest]):
+                looks.append(_Look(digest, seen, thumbnail))
             groups[digest].append(seen)
     same = [group for group in groups.values() if len(group) > 1]
-    rows = [*_duplicates(same), *_leaks(same), *_conflicts(same, classes), *_rare(groups, classes)]
+    rows = [*_duplicates(same), *_leaks(same), *_near(looks), *_conflicts(same, classes), *_rare(groups, classes)]
     return pd.DataFrame(rows, columns=["finding", "where", "images", "examples"])
 
 
-def _fingerprints(name: str, split: Prepared) -> Iterator[tuple[bytes, _Seen]]:
+def _fingerprints(name: str, split: Prepared) -> Iterator[tuple[bytes, _Seen, np.ndarray]]:
     for batch in split.evaluation(_BATCH, _label):
         real = batch["weight"].numpy() > 0
         images = batch["image"].numpy()[real].astype(np.uint8)
-        for image, label, one in zip(images, batch["y"].numpy()[real], batch["id"].numpy()[real], strict=True):
-            yield hashlib.blake2b(image.tobytes(), digest_size=16).digest(), _Seen(name, one.decode(), int(label))
+        small = near.thumbnails(images).astype(np.float16)
+        named = zip(batch["y"].numpy()[real], batch["id"].numpy()[real], strict=True)
+        for image, thumbnail, (label, one) in zip(images, small, named, strict=True):
+            digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+            yield digest, _Seen(name, one.decode(), int(label)), thumbnail
 
 
 def _label(batch: Sample) -> tf.Tensor:
@@ -77,6 +93,20 @@ def _leaks(same: list[list[_Seen]]) -> Iterator[tuple]:
             yield "leak", " and ".join(splits), held_out, _name(groups)
 
 
+def _near(looks: list[_Look]) -> Iterator[tuple]:
+    """Count, for each pair of splits, the images of the later one that are nearly one of the earlier."""
+    found: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+    for first, second in near.near_pairs(np.stack([look.thumbnail for look in looks])):
+        for i, j in zip(first.tolist(), second.tolist(), strict=True):
+            if looks[i].digest != looks[j].digest:
+                found[looks[i].seen.split, looks[j].seen.split].setdefault(j, i)
+    order = list(dict.fromkeys(look.seen.split for look in looks))
+    for earlier, later in sorted(found, key=lambda pair: (pair[0] != pair[1], *map(order.index, pair))):
+        pairs = [[looks[i].seen, looks[j].seen] for j, i in sorted(found[earlier, later].items())]
+        kind, where = ("near duplicate", later) if earlier == later else ("near leak", f"{earlier} and {later}")
+        yield kind, where, len(pairs), _name(pairs, " ≈ ")
+
+
 def _conflicts(same: list[list[_Seen]], classes: tuple[str, ...]) -> Iterator[tuple]:
     torn = [group for group in same if len({one.label for one in group}) > 1]
     if torn:
@@ -93,6 +123,6 @@ def _rare(groups: Mapping[bytes, list[_Seen]], classes: tuple[str, ...]) -> Iter
         yield "rare", classes[label], int(counts[label]), f"{counts.max():,} of {classes[int(counts.argmax())]}"
 
 
-def _name(groups: list[list[_Seen]]) -> str:
-    shown = [" = ".join(one.id for one in group[:2]) for group in groups[:_EXAMPLES]]
+def _name(groups: list[list[_Seen]], sign: str = " = ") -> str:
+    shown = [sign.join(one.id for one in group[:2]) for group in groups[:_EXAMPLES]]
     return "; ".join(shown) + ("; …" if len(groups) > _EXAMPLES else "")

@@ -1,7 +1,5 @@
 """Score a finished run on one split and write everything there is to know about it beside the run."""
 
-import base64
-import io
 import json
 import logging
 import re
@@ -9,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
 from pipeline.config import FREE, Experiment
 from pipeline.data.input import Prepared
@@ -19,6 +15,7 @@ from pipeline.data.opening import decode_split, open_source
 from pipeline.data.source import Source
 from pipeline.errors import UserError
 from pipeline.evaluation import figures
+from pipeline.evaluation.pictures import base64_pngs
 from pipeline.evaluation.preview import write_preview
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, save_scores, score, scoring_task
@@ -144,15 +141,9 @@ def _write_mistakes(folder: Path, task: Task, worst: Sequence[Mistake]) -> None:
         write_atomically(folder / "mistakes.png", figures.mistakes(shown, task.legend))
     else:
         (folder / "mistakes.png").unlink(missing_ok=True)  # an earlier evaluation's
+    pngs = base64_pngs([picture for picture, _ in shown])
     cards = [
-        {"id": one.id, "caption": caption, "png": base64_png(picture)}
-        for one, (picture, caption) in zip(worst, shown, strict=True)
+        {"id": one.id, "caption": caption, "png": png}
+        for one, (_, caption), png in zip(worst, shown, pngs, strict=True)
     ]
     write_atomically(folder / "mistakes.json", json.dumps(cards, indent=1) + "\n")
-
-
-def base64_png(picture: np.ndarray) -> str:
-    """Return a uint8 picture as a PNG for a page to hold."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()

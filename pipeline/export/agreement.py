@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.export.interpreter import LiteModel
 from pipeline.tasks.base import Scores, Task
 
+KERAS = "keras"
 GOLDEN = 8  # images whose outputs are kept for clients to compare with
 MOST_FLIPS = 12  # that are kept to be shown
 MOST_WORKERS = 4  # each holds a copy of every file
@@ -83,6 +84,11 @@ class Agreement:
     files: Mapping[str, Answers]
     images: np.ndarray
     ids: np.ndarray
+
+    @property
+    def all(self) -> dict[str, Answers]:
+        """Return the Keras model's answers and each file's by name."""
+        return {KERAS: self.keras, **self.files}
 
 
 def compare_on(

@@ -1,23 +1,33 @@
 """What rounding changed beside the main score: every measure, each class, and the images whose answer flipped."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline.evaluation.evaluate import base64_png
-from pipeline.export.agreement import Agreement, Answers
+from pipeline.evaluation.scoring import Predict
+from pipeline.export.agreement import KERAS, Agreement
+from pipeline.export.flips import affordable, cards
+from pipeline.export.interpreter import LiteModel
+from pipeline.export.latency import Latency
 from pipeline.runs import write_atomically
 from pipeline.tasks.base import Task
 
-KERAS = "keras"
 # Whose changes are shown: the file that most people will ship, and else the first that rounds.
 _SHOWN = ("int8", "uint8", "w4a8", "mixed", "dynamic", "int16x8", "float16", "float32")
 
 
-def write_changes(folder: Path, agreement: Agreement, task: Task) -> None:
-    """Write measures.csv, per_class_change.csv and flips.json; the last two where the task has them."""
+def write_changes(
+    folder: Path, agreement: Agreement, task: Task, predict: Predict, latency: Mapping[str, Latency]
+) -> None:
+    """Write measures.csv, per_class_change.csv and flips.json; the last two where the task has them.
+
+    Args:
+        folder: of the files.
+        predict: the Keras model.
+        latency: of each file, which limits how many flipped images get heat maps.
+    """
     write_atomically(folder / "measures.csv", measures(agreement, task).to_csv(index=False))
     variant = shown_variant(list(agreement.files))
     change = per_class_change(agreement, task, variant)
@@ -26,7 +36,9 @@ def write_changes(folder: Path, agreement: Agreement, task: Task) -> None:
     if change is not None:
         write_atomically(folder / "per_class_change.csv", change.to_csv(index=False))
     if agreement.keras.golden.ndim == 2:  # one answer per image; masks change somewhere in every image
-        write_atomically(folder / "flips.json", json.dumps(_cards(agreement.files[variant], task, variant)) + "\n")
+        sides = {KERAS: predict, variant: LiteModel.open(folder / f"{variant}.tflite").predict}
+        flipped = cards(agreement.files[variant], task, variant, sides, affordable(latency[variant].p50))
+        write_atomically(folder / "flips.json", json.dumps(flipped) + "\n")
 
 
 def shown_variant(variants: Sequence[str]) -> str:
@@ -36,10 +48,9 @@ def shown_variant(variants: Sequence[str]) -> str:
 
 def measures(agreement: Agreement, task: Task) -> pd.DataFrame:
     """Return one row per measure of the task, the calibration error among them: the Keras model's, each file's."""
-    every = {KERAS: agreement.keras, **agreement.files}
     return pd.DataFrame(
         [
-            {"measure": name, **{who: measure.aggregate(answers.scores) for who, answers in every.items()}}
+            {"measure": name, **{who: measure.aggregate(answers.scores) for who, answers in agreement.all.items()}}
             for name, measure in task.measures.items()
         ]
     )
@@ -58,23 +69,3 @@ def per_class_change(agreement: Agreement, task: Task, variant: str) -> pd.DataF
         {"class": before["class"], f"{figure} {KERAS}": before[figure], f"{figure} {variant}": after[figure]}
     ).assign(change=change)
     return table.loc[change.abs().sort_values(ascending=False, kind="stable").index]
-
-
-def _cards(answers: Answers, task: Task, variant: str) -> dict:
-    cards = []
-    for flip in answers.flips:
-        picture, caption = task.show(flip.image, flip.y, flip.before)
-        label = int(flip.after.argmax())
-        cards.append(
-            {
-                "id": flip.id,
-                "caption": f"{caption}; {variant}: {task.classes[label]} ({flip.after[label]:.0%})",
-                "png": base64_png(picture),
-            }
-        )
-    return {
-        "variant": variant,
-        "count": answers.flipped,
-        "of": len(next(iter(answers.scores.values()))),
-        "cards": cards,
-    }

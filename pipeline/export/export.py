@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import keras
 import pandas as pd
 
-from pipeline.config import FREE, Experiment
+from pipeline.config import FREE
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scoring import keras_predictor, load_model
 from pipeline.export import certificate
-from pipeline.export.agreement import Agreement, compare_on
+from pipeline.export.agreement import compare_on
 from pipeline.export.answers import write_answers
 from pipeline.export.certify import Evidence, certify
 from pipeline.export.changes import write_changes
@@ -23,6 +22,7 @@ from pipeline.export.inputs import Inputs, open_inputs, real_images
 from pipeline.export.latency import measure_all
 from pipeline.export.lint import advise
 from pipeline.export.parity import check_layers, noisiest_layers
+from pipeline.export.reliability import write_reliability
 from pipeline.export.results import fastest, summary, tabulate
 from pipeline.export.trial import open_trial
 from pipeline.export.variants import build_variants, describe_model
@@ -74,14 +74,17 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     layers = check_layers(model, paths, inputs.calibration[:_PARITY_IMAGES])
     write_atomically(run.export_dir / "parity.csv", layers.to_csv(index=False))
     log.info("comparing %d files with the Keras model on %d test images", len(paths), inputs.test.count)
-    agreement = _compare(experiment, model, inputs, paths)
+    predict = keras_predictor(model, task)
+    agreement = compare_on(real_images(inputs.test, task, experiment.data.batch_size), task, predict, paths)
     log.info("timing each file in a process of its own")
     latency = measure_all(list(paths.values()))
     results = tabulate(agreement, task, paths, latency, experiment.export.margin).merge(noisiest_layers(layers))
     outputs = {variant: answers.golden for variant, answers in agreement.files.items()}
     write_golden(run.export_dir, agreement.images, agreement.ids, agreement.keras.golden, outputs)
     write_answers(run.export_dir, agreement, task)
-    write_changes(run.export_dir, agreement, task)
+    write_reliability(run.export_dir, agreement, task)
+    alone = {variant: latency[path, 1] for variant, path in paths.items()}
+    write_changes(run.export_dir, agreement, task, predict, alone)
     write_atomically(run.export_dir / "results.csv", results.to_csv(index=False))
     compression = compare_with_base(experiment, inputs, agreement, paths) if experiment.compress else None
     if compression is not None:
@@ -91,8 +94,7 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
     evidence = Evidence(facts, model.count_params(), paths, layers, results, latency, rebuilt)
     certified = certify(run, experiment, evidence)
     write_report(run)
-    speed = fastest({variant: latency[path, 1] for variant, path in paths.items()})
-    verdict = f"{speed}; {_losses(results, experiment.export.margin)}"
+    verdict = f"{fastest(alone)}; {_losses(results, experiment.export.margin)}"
     return Export(run, results, verdict, certified, compression)
 
 
@@ -108,12 +110,6 @@ def _write_files(run: Run, inputs: Inputs, files: Iterable[tuple[str, bytes]]) -
     write_atomically(run.export_dir / "labels.txt", "".join(f"{name}\n" for name in inputs.task.classes))
     write_atomically(run.export_dir / "preprocess.json", inputs.preprocess.to_json())
     return paths
-
-
-def _compare(experiment: Experiment, model: keras.Model, inputs: Inputs, paths: dict[str, Path]) -> Agreement:
-    batch_size = experiment.data.batch_size
-    batches = real_images(inputs.test, inputs.task, batch_size)
-    return compare_on(batches, inputs.task, keras_predictor(model, inputs.task), paths)
 
 
 def _losses(results: pd.DataFrame, margin: float) -> str:

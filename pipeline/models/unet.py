@@ -45,8 +45,8 @@ def _encoder(input_shape: tuple[int, int, int], num_classes: int, backbone: str)
     # The backbone's own head is built too, and left out of the U-Net, which starts from the stages.
     encoder = MODELS.build(backbone, input_shape, num_classes)
     levels = stages(encoder)
-    # Without level 0 or 1, a vision transformer's patches, there is nothing to take the outlines of classes from.
-    if not levels or min(levels) > 1 or len(encoder.output.shape) != 2:
+    # One level alone, a vision transformer's patches, has nothing to take the outlines of classes from.
+    if len(levels) < 2 or len(encoder.output.shape) != 2:
         raise UserError(
             f"model.backbone: unet cannot use {backbone!r}; give a classification network with stages, "
             "such as resnet20 or mobilenet_v2",

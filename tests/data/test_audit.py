@@ -44,6 +44,28 @@ def test_copies_leaks_and_conflicts_are_counted(folder):
     }
 
 
+def test_near_copies_are_told_apart_from_copies(folder):
+    rng = np.random.default_rng(1)
+    pictures = [Image.fromarray(rng.integers(0, 240, (6, 6, 3), np.uint8)).resize((64, 64)) for _ in range(2)]
+    again = [one.resize((50, 50)).point(lambda level: level + 6) for one in pictures]
+    for path, picture in {
+        "train/bee/first": pictures[0],
+        "train/bee/the same": pictures[0],
+        "train/bee/near": again[0],
+        "test/bee/near": again[0],
+        "train/bee/second": pictures[1],
+        "validation/bee/near": again[1],
+    }.items():
+        picture.save(folder / f"{path}.png")
+    assert found(folder) == {
+        ("duplicate", "train"): 1,
+        ("near duplicate", "train"): 1,
+        ("leak", "train and test"): 1,  # the two near copies, which equal each other
+        ("near leak", "train and validation"): 1,
+        ("near leak", "train and test"): 1,
+    }
+
+
 def test_a_rare_class_is_named(folder):
     for path in list((folder / "train" / "bee").iterdir())[1:]:
         path.unlink()

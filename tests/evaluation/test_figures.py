@@ -63,6 +63,22 @@ def test_a_calibration_diagram_of_one_bin():
     assert opened(figures.calibration(table)).size
 
 
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("models", [2, 9])
+def test_calibrations_stand_beside_each_other_and_differ_without_colour(models, theme):
+    names = ["keras", *(f"variant {i}" for i in range(models - 1))]
+    errors = pd.DataFrame(
+        {"variant": names, "calibration_error": 0.05, "calibration_error_low": 0.03, "calibration_error_high": 0.08}
+    )
+    one = {"from": [0.4, 0.9], "to": [0.5, 1.0], "accuracy": [0.5, 0.99], "accuracy_low": [0.3, 0.97]}
+    one |= {"accuracy_high": [0.7, 1.0], "count": [3, 90]}
+    bins = pd.concat([pd.DataFrame(one | {"confidence": [0.45, 0.95], "variant": name}) for name in names])
+    picture = opened(figures.reliability(bins, errors, theme))
+    assert 400 < min(picture.shape[:2]) < max(picture.shape[:2]) < 1500
+    moved = bins.assign(confidence=bins["confidence"].where(bins["variant"] != names[-1], 0.7))
+    assert (opened(figures.reliability(moved, errors, theme)).mean(axis=-1) != picture.mean(axis=-1)).sum() > 200
+
+
 @pytest.mark.parametrize("count", [1, 7, 24])
 @pytest.mark.parametrize("shape", [(8, 8, 3), (20, 62, 3), (30, 10, 3)])
 def test_mistakes_of_any_shape_and_count(count, shape):

@@ -7,8 +7,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pipeline.evaluation.evaluate import evaluate
+from pipeline.evaluation.pictures import base64_pngs
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.report.tables import flat_table, metrics_table, to_table
 from pipeline.runs import write_atomically
@@ -162,6 +164,25 @@ def test_the_experiment_the_environment_and_the_commands_are_there(digits_run):
     assert digits_run.experiment.to_yaml().strip() in found.text
     assert digits_run.facts["python"] in found.text
     assert f"pipeline eval {digits_run.path}" in found.text
+
+
+def test_the_page_stays_below_5_mb_with_the_largest_pictures(make_run, tmp_path):
+    classes = tuple(f"class {i}" for i in range(12))
+    run = make_run(tmp_path / "large", ["data.image_size=[8,8]"], classes)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 600, 3), np.uint8)  # image, truth and answer of a mask
+    pngs = base64_pngs([noise] * 24)
+    for name in ("test", "validation"):
+        add_evaluation(run, classes, name)
+        mistakes = [{"id": f"{i}", "caption": "a → b", "png": png} for i, png in enumerate(pngs)]
+        write_atomically(run.evaluation_dir(name) / "mistakes.json", json.dumps(mistakes))
+    heats = [{"caption": "keras: a", "png": pngs[1]}, {"caption": "int8: b", "png": pngs[2]}]
+    cards = [{"id": "1", "caption": "a → b", "png": png, "heats": heats} for png in pngs[:8]]
+    flips = {"variant": "int8", "count": 12, "of": 1000, "cards": cards}
+    write_atomically(run.export_dir / "flips.json", json.dumps(flips))
+    write_atomically(run.export_dir / "measures.csv", pd.DataFrame({"measure": ["accuracy"], "keras": [1]}).to_csv())
+    write_atomically(run.data_dir / "counts.csv", pd.DataFrame({"class": classes, "train": 1}).to_csv(index=False))
+    write_atomically(run.data_dir / "samples.png", Image.fromarray(np.tile(noise, (8, 1, 1))).save)
+    assert 2_500_000 < write_report(run).stat().st_size < 5_000_000
 
 
 def test_metrics_say_which_way_is_better():

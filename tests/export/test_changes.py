@@ -7,6 +7,7 @@ import pandas as pd
 
 from pipeline.export.agreement import MOST_FLIPS, Agreement, Answers
 from pipeline.export.changes import measures, per_class_change, shown_variant, write_changes
+from pipeline.export.latency import Latency
 from pipeline.registry import TASKS
 
 TASK = TASKS.build("classification", ("cat", "dog"), [1, 1])
@@ -25,7 +26,7 @@ def agreement(truth: list[int], before: list[float], after: list[float]) -> Agre
     return Agreement(keras, {"int8": file}, images, rest["id"].astype(str))
 
 
-def test_flips_and_classes_by_hand(tmp_path):
+def test_flips_and_classes_by_hand(tmp_path, float_file):
     found = agreement([0, 0, 1, 1], [0.1, 0.2, 0.9, 0.8], [0.1, 0.7, 0.9, 0.9])
     assert found.files["int8"].flipped == 1
     [flip] = found.files["int8"].flips
@@ -36,10 +37,13 @@ def test_flips_and_classes_by_hand(tmp_path):
     table = measures(found, TASK).set_index("measure")
     assert table.loc["accuracy", ["keras", "int8"]].tolist() == [1.0, 0.75]
     assert "calibration_error" in table.index
-    write_changes(tmp_path, found, TASK)
+    (tmp_path / "int8.tflite").write_bytes(float_file)
+    too_slow = Latency(p10=1e4, p50=1e4, p90=1e4, memory_mb=1, threads=1, rounds=(1e4,))  # for any heat map
+    write_changes(tmp_path, found, TASK, lambda images: images, {"int8": too_slow})
     flips = json.loads((tmp_path / "flips.json").read_text())
     assert (flips["variant"], flips["count"], flips["of"]) == ("int8", 1, 4)
     assert "int8: dog (70%)" in flips["cards"][0]["caption"]
+    assert flips["cards"][0]["heats"] == []
 
 
 def test_all_flips_are_counted_and_some_are_kept():

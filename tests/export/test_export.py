@@ -57,6 +57,8 @@ def test_every_file_is_there(exported):
         "measures.csv",
         "per_class_change.csv",
         "flips.json",
+        "calibration.csv",
+        "calibration_error.csv",
         "clients",
         "labels.txt",
         "preprocess.json",
@@ -70,6 +72,7 @@ def test_every_file_is_there(exported):
     }
     assert (exported.run.export_dir / "labels.txt").read_text() == "".join(f"{digit}\n" for digit in range(10))
     assert "int16x8" in exported.report_path.read_text(encoding="utf-8")
+    assert exported.report_path.stat().st_size < 5_000_000
 
 
 def test_table_has_its_columns_and_agrees_with_itself(exported):
@@ -170,6 +173,7 @@ def classes_of(experiment: Experiment) -> tuple[str, ...]:
 
 def test_segmentation_is_exported_and_compared_by_the_bootstrap(segmentation_run):
     done = export(segmentation_run)
+    assert done.report_path.stat().st_size < 5_000_000
     table = done.results.set_index("variant")
     assert list(table.index) == ["float32", "int8"]
     assert set(table["measure"]) == {"mean_iou"}

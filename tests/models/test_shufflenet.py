@@ -29,7 +29,7 @@ def test_networks_have_torchvisions_size(name, trainable, millions):
 
 def test_half_of_the_channels_pass_a_block_untouched():
     model = MODELS.build("shufflenet_v2_tiny", (32, 32, 3), 5)
-    blocks = [model.get_layer(f"stage2_block{index}_shuffle").output for index in (1, 2)]
+    blocks = [model.get_layer(f"stage2_block{index}_shuffle_merge").output for index in (1, 2)]
     images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     before, after = (np.asarray(x) for x in keras.Model(model.input, blocks)(images))
     np.testing.assert_array_equal(after[..., ::2], before[..., :8])

@@ -1,6 +1,6 @@
 """Pictures of results as PNG bytes, on light or dark paper, readable without colour."""
 
-from pipeline.evaluation.figures.answers import calibration, confusion, mistakes
+from pipeline.evaluation.figures.answers import calibration, confusion, mistakes, reliability
 from pipeline.evaluation.figures.canvas import DARK, LIGHT, Theme
 from pipeline.evaluation.figures.fields import Seen, receptive_fields
 from pipeline.evaluation.figures.runs import curves, front, parity, variants
@@ -17,5 +17,6 @@ __all__ = [
     "mistakes",
     "parity",
     "receptive_fields",
+    "reliability",
     "variants",
 ]

@@ -62,11 +62,12 @@ def calibration(table: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
         drawn = figure(5.2, 5.0)
         upper, lower = drawn.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], linestyle="--", color=theme.ink, linewidth=1, label="as sure as it is right")
-        spread = np.abs(
-            np.stack([table["accuracy"] - table["accuracy_low"], table["accuracy_high"] - table["accuracy"]])
-        )
         upper.errorbar(
-            table["confidence"], table["accuracy"], yerr=spread, fmt="o", color=theme.first, capsize=3, label="answers"
+            *(table["confidence"], table["accuracy"], _spread(table)),
+            fmt="o",
+            color=theme.first,
+            capsize=3,
+            label="answers",
         )
         upper.set_ylabel("share that is right")
         upper.set_ylim(-0.03, 1.03)
@@ -84,6 +85,53 @@ def calibration(table: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
         upper.yaxis.set_major_formatter(PercentFormatter(1.0))
         lower.xaxis.set_major_formatter(PercentFormatter(1.0))
         return to_png(drawn)
+
+
+def reliability(bins: pd.DataFrame, errors: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
+    """Draw accuracy against confidence of every model in a panel of its own, the first model's as squares in all.
+
+    Args:
+        bins: the calibration tables, by `variant`; larger points stand for more answers.
+        errors: one row per variant with `calibration_error`, its `_low` and `_high`; the first is compared with.
+    """
+    across = min(4, len(errors))
+    down = -(-len(errors) // across)
+    first = errors["variant"].iloc[0]
+    reference = bins[bins["variant"] == first]
+    with drawing(theme):
+        drawn = figure(2.4 * across + 0.3, 2.6 * down + 0.2)
+        panels = drawn.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+        for axes in panels.flat[len(errors) :]:
+            axes.set_axis_off()
+        for axes in panels.flat[max(0, len(errors) - across) : len(errors)]:
+            axes.tick_params(labelbottom=True)
+        for axes, row in zip(panels.flat, errors.itertuples(), strict=False):
+            axes.plot([0, 1], [0, 1], linestyle="--", color=theme.ink, linewidth=0.8)
+            own = bins[bins["variant"] == row.variant]
+            size = 8 + 60 * own["count"] / own["count"].sum()
+            axes.errorbar(own["confidence"], own["accuracy"], _spread(own), fmt="none", ecolor=theme.first, linewidth=1)
+            axes.scatter(own["confidence"], own["accuracy"], size, theme.first, zorder=3)
+            if row.variant != first:
+                axes.plot(
+                    *(reference["confidence"], reference["accuracy"], "s:"),
+                    **{"color": theme.second, "markerfacecolor": "none", "ms": 6, "linewidth": 1},
+                )
+            axes.set_title(shorten(row.variant, 20))
+            low, high = 100 * row.calibration_error_low, 100 * row.calibration_error_high
+            text = f"off by {100 * row.calibration_error:.1f}\n({low:.1f} to {high:.1f})"
+            axes.text(0.98, 0.03, text, ha="right", va="bottom", fontsize=8.5, transform=axes.transAxes)
+            grid(axes)
+        panels[0, 0].set(xlim=(-0.02, 1.04), ylim=(-0.04, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        for axis in (panels[0, 0].xaxis, panels[0, 0].yaxis):
+            axis.set_major_formatter(PercentFormatter(1.0))
+        drawn.supxlabel("confidence of the answer", fontsize=10)
+        drawn.supylabel("share that is right", fontsize=10)
+        return to_png(drawn)
+
+
+def _spread(table: pd.DataFrame) -> np.ndarray:
+    """Return by how far the intervals of the accuracy reach down and up, (2, N)."""
+    return np.abs(np.stack([table["accuracy"] - table["accuracy_low"], table["accuracy_high"] - table["accuracy"]]))
 
 
 def mistakes(

@@ -74,7 +74,7 @@ def parity(layers: pd.DataFrame, theme: Theme = LIGHT) -> bytes:
         axes.set_title("signal to noise, dB, layer by layer")
         axes.set_xlabel("layers with a tensor of their own, from input to output")
         axes.set_ylim(0, 125)
-        axes.legend(ncols=3, loc="upper right", fontsize=8)
+        drawn.legend(ncols=6, loc="outside lower left", fontsize=9, handlelength=3)
         grid(axes, "y")
         return to_png(drawn)
 

@@ -112,7 +112,7 @@ def _intervals(columns: pd.DataFrame, bars: bool) -> list[Cell]:
             cells.append(Cell("–", is_number=True))
         else:
             bar = Bar(100 * low, 100 * value, 100 * high) if bars else None
-            cells.append(Cell(f"{value:.3f} ({low:.3f} to {high:.3f})", is_number=True, bar=bar))
+            cells.append(Cell(f"{value:z.3f} ({low:z.3f} to {high:z.3f})", is_number=True, bar=bar))
     return cells
 
 

@@ -6,7 +6,7 @@ carried through whole graphs, forwards. Fields count the pixels of the padding t
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -20,12 +20,14 @@ from pipeline.ops.reference.windows import Windows, pair
 class Field:
     """What units of one tensor see, in pixels of the image, as (rows, columns).
 
-    Unit (i, j) sees `size` pixels around `centre` + `stride` * (i, j); the first pixel of the image is at 0.
+    Unit (i, j) sees `size` pixels around `centre` + `stride` * (i, j); the first pixel of the image is at 0. `folded` are
+    the rows and columns that lie in one axis for now, as in a channel shuffle.
     """
 
     size: tuple[float, float] = (1.0, 1.0)
     stride: tuple[float, float] = (1.0, 1.0)
     centre: tuple[float, float] = (0.0, 0.0)
+    folded: tuple[int, int] | None = None
 
     def grown(self, extent: Sequence[float], step: Sequence[float], shift: Sequence[float]) -> "Field":
         """Return the field of units that see `extent` units of this one, `step` apart, the first centred at `shift`."""
@@ -74,6 +76,8 @@ def _through(node: Any, seen: list[Field | None]) -> Field | None:
     places = [_place(tensor) for tensor in node.input_tensors]
     after, layer = _place(node.output_tensors[0]), node.operation
     if not seen or None in (*seen, *places, after):
+        return None
+    if any(field.folded for field in seen) and not isinstance(layer, _L.Reshape | _L.Permute):
         return None
     for kinds, rule in _RULES:
         if isinstance(layer, kinds):
@@ -164,13 +168,18 @@ def _cropped(layer: Any, field: Field, before: Any, after: Any) -> Field:
 
 
 def _reshaped(layer: Any, field: Field, before: Any, after: Any) -> Field | None:
+    if field.folded:
+        return replace(field, folded=None) if after == field.folded else None
     if after == before or before == (1, 1):
         return field
+    if after[0] == math.prod(before):
+        return replace(field, folded=before)
     return _pooled(layer, field, before, after) if after == (1, 1) else None
 
 
 def _permuted(layer: Any, field: Field, before: Any, after: Any) -> Field | None:
-    return field if tuple(layer.dims[:2]) == (1, 2) else None
+    kept = 1 if field.folded else 2
+    return field if tuple(layer.dims[:kept]) == (1, 2)[:kept] else None
 
 
 _L = keras.layers
