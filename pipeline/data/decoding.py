@@ -7,6 +7,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+# TensorFlow's default is up to 16 grey levels off what phones, browsers and Pillow decode, 1 on average.
+JPEG_TRANSFORM = "INTEGER_ACCURATE"
+
 
 def decode_image(encoded: tf.Tensor, orientation: tf.Tensor | int = 1) -> tf.Tensor:
     """Decode and turn upright: uint8 (h, w, 3). The first frame of an animation; transparency is dropped.
@@ -15,10 +18,13 @@ def decode_image(encoded: tf.Tensor, orientation: tf.Tensor | int = 1) -> tf.Ten
     """
     # TensorFlow takes a BMP's palette indices for grey values, and fails on BMP of one bit per pixel and on WebP
     # animations, which are one kind of extended (VP8X) WebP. Pillow reads them all.
-    image = tf.cond(
-        (tf.strings.substr(encoded, 0, 2) == b"BM") | (tf.strings.substr(encoded, 12, 4) == b"VP8X"),
-        lambda: _through_numpy(_decode_with_pillow, encoded, tf.uint8),
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    by_pillow = (tf.strings.substr(encoded, 0, 2) == b"BM") | (tf.strings.substr(encoded, 12, 4) == b"VP8X")
+    image = tf.case(
+        [
+            (by_pillow, lambda: _through_numpy(_decode_with_pillow, encoded, tf.uint8)),
+            (tf.io.is_jpeg(encoded), lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method=JPEG_TRANSFORM)),
+        ],
+        default=lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
     )
     image.set_shape((None, None, 3))
     return image if isinstance(orientation, int) and orientation == 1 else turn_upright(image, orientation)

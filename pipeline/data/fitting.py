@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import tensorflow as tf
 
-from pipeline.data.decoding import decode_image
+from pipeline.data.decoding import JPEG_TRANSFORM, decode_image
 from pipeline.data.preprocess import Preprocess
 from pipeline.data.source import Sample
 
@@ -69,9 +70,9 @@ class QuickDecode:
         channels, size = self.preprocess.channels, tf.io.extract_jpeg_shape(encoded)[:2]
         if window is None:
             scale = _largest_scale(size, self.preprocess.image_size)
-            decoders = [lambda ratio=ratio: tf.io.decode_jpeg(encoded, channels, ratio) for ratio in _SCALES]
-            return self._resize(tf.switch_case(scale, decoders))
-        cut = tf.image.decode_and_crop_jpeg(encoded, _to_pixels(window, size), channels)
+            decode = partial(tf.io.decode_jpeg, encoded, channels, dct_method=JPEG_TRANSFORM)
+            return self._resize(tf.switch_case(scale, [partial(decode, ratio=ratio) for ratio in _SCALES]))
+        cut = tf.image.decode_and_crop_jpeg(encoded, _to_pixels(window, size), channels, dct_method=JPEG_TRANSFORM)
         is_much_larger = _largest_scale(tf.shape(cut)[:2], self.preprocess.image_size) > 0
         return tf.cond(is_much_larger, lambda: self.preprocess.resize_image(cut), lambda: self._resize(cut))
 

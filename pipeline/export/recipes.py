@@ -35,7 +35,10 @@ def float16(float_file: bytes, calibration: Sequence[np.ndarray]) -> bytes:
 @RECIPES.register
 def dynamic(float_file: bytes, calibration: Sequence[np.ndarray]) -> bytes:
     """Store weights as int8 and quantise activations while running: floats in and out, no calibration."""
-    content = quantize(float_file, plan(recipe.dynamic_wi8_afp32()))
+    manager = plan(recipe.dynamic_wi8_afp32())
+    # MediaPipe tasks-vision 0.10.21 silently errs where each row of a dense kernel has a scale of its own.
+    manager.add_dynamic_config(".*", _Operation.FULLY_CONNECTED, 8, qtyping.QuantGranularity.TENSORWISE)
+    content = quantize(float_file, manager)
     return checked(content, "dynamic", ports=("float32", "float32"), weights="int8", activations="float32")
 
 

@@ -20,7 +20,7 @@ from pipeline.ops.reference.windows import Windows, pair
 class Field:
     """What units of one tensor see, in pixels of the image, as (rows, columns).
 
-    Unit (i, j) sees `size` pixels around `centre` + `stride` * (i, j); the first pixel of the image is at 0. `folded` are
+    Unit (i, j) sees `size` pixels around `centre` + `stride` * (i, j); the first pixel of the image is at 0. `folded`:
     the rows and columns that lie in one axis for now, as in a channel shuffle.
     """
 

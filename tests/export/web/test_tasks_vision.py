@@ -25,7 +25,6 @@ LABELS = ("cat", "dog", "Größe 7", "a b", "e")
 SWAPPED = ("dog", "cat", *LABELS[2:])
 FACTS = Facts("small", LABELS, (16, 16), 3, masks=False)
 TAKEN = ("float32", "float16", "dynamic", "uint8")
-DENSE = pytest.mark.xfail(strict=True, reason="0.10.21 errs where a dense layer has a scale per row; 0.10.35 does not")
 REFUSED = ("int8", "int16x8")  # whose ports are not MediaPipe's
 BGR = ["/ask.js", "pixels[3 * i + c]", "pixels[3 * i + 2 - c]"]
 
@@ -76,7 +75,7 @@ def answers(pages, described, images) -> dict[str, dict]:
     return ask(pages, "classifier", described | {"swapped": swapped}, images[:8])
 
 
-@pytest.mark.parametrize("variant", [pytest.param(name, marks=DENSE) if name == "dynamic" else name for name in TAKEN])
+@pytest.mark.parametrize("variant", TAKEN)
 def test_the_classifier_gives_our_answers_and_labels(answers, described, images, variant):
     assert tuple(answers[variant]["labels"]) == LABELS
     assert difference(answers[variant], described[variant], images[:8]) <= golden_bound(variant)
