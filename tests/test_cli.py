@@ -30,9 +30,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
 def test_help_names_every_command(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
-    names = (
-        "train eval data lint inspect list doctor export verify bundle compress predict demo compare crossval ablate"
-    )
+    names = "train eval data lint inspect list doctor export verify bundle compress predict demo compare crossval ablate rates"
     for command in names.split():
         assert f" {command} " in out
 
@@ -57,6 +55,7 @@ def test_help_names_every_command(run_cli):
         (["compare", "no/such/run"], 1, "does not exist"),
         (["crossval", "digits", "--folds", "1"], 2, "data.folds.of cannot be 1"),
         (["ablate", "digits", "--seeds", "1"], 2, "1 seeds show no spread"),
+        (["rates", "digits", "--low", "2"], 2, "0 < --low < --high"),
         (["frobnicate"], 2, "frobnicate"),
     ],
 )

@@ -68,3 +68,27 @@ def ablate(
     found = ablate_experiment(experiment, folder, seeds=seeds, only=only or (), split=split)
     print_table(found.table, as_json)
     say(f"{found.measure} on {split}; each training is a run in {found.folder}")
+
+
+@app.command()
+def rates(
+    config: Config = "digits",
+    overrides: Overrides = None,
+    low: Annotated[float, typer.Option(help="The first learning rate.")] = 1e-6,
+    high: Annotated[float, typer.Option(help="The last one.")] = 1.0,
+    steps: Annotated[int, typer.Option(help="How many steps there are from one to the other.")] = 100,
+    show: Annotated[Path | None, typer.Option(help="Draw the test and the schedule here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find a learning rate: train some steps while it rises, and draw the schedule beside it."""
+    config, overrides = split_overrides(config, overrides)
+    experiment = Experiment.load(config, overrides)
+    start_tensorflow()
+    from pipeline.studies.rates import find_rates
+
+    found = find_rates(experiment, low=low, high=high, steps=steps, picture=show)
+    if as_json:
+        print_table(found.tested, as_json)
+    say(found.summary())
+    if show:
+        say(f"picture: {show}")

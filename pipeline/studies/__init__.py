@@ -1,1 +1,1 @@
-"""Questions that take more than one run: which is better, what each ingredient is worth, how sure a score is."""
+"""Questions that no single run answers: which rate, which is better, what each ingredient is worth, how sure."""

@@ -11,13 +11,13 @@ from pipeline.data.input import Prepared
 from pipeline.data.opening import decode_split, open_source
 from pipeline.data.source import Source
 from pipeline.errors import UserError
-from pipeline.registry import OPTIMIZERS, SCHEDULES, TASKS
+from pipeline.registry import MODELS, OPTIMIZERS, SCHEDULES, TASKS
 from pipeline.runs import Run
 from pipeline.tasks.base import Task
 from pipeline.training.callbacks import standard_callbacks
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.loop import Batches, Loop, Settings
-from pipeline.training.runtime import Runtime
+from pipeline.training.runtime import Runtime, dtype_policy
 
 
 def open_task(experiment: Experiment) -> tuple[Source, Task]:
@@ -39,6 +39,27 @@ def prepare_splits(experiment: Experiment, source: Source, task: Task) -> dict[s
     }
 
 
+def build_model(experiment: Experiment, runtime: Runtime, task: Task) -> keras.Model:
+    """Build an experiment's model with fresh weights, as the runtime computes; raises UserError where it cannot be."""
+    data, component = experiment.data, experiment.model
+    with runtime.strategy.scope(), dtype_policy(runtime.precision):
+        shape = (*data.image_size, data.channels)
+        model = MODELS.build(component.name, shape, len(task.classes), **component.options)
+    task.check(model)
+    return model
+
+
+def build_optimizer(experiment: Experiment, runtime: Runtime, model: keras.Model) -> keras.Optimizer:
+    """Build an experiment's optimizer for a model, scaling losses where float16 needs it."""
+    settings = experiment.train
+    with runtime.strategy.scope():
+        optimizer = OPTIMIZERS.build(settings.optimizer.name, model, settings.clip_norm, **settings.optimizer.options)
+        if runtime.precision == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            optimizer.build(model.trainable_variables)
+    return optimizer
+
+
 def build_loop(
     experiment: Experiment,
     run: Run,
@@ -53,18 +74,13 @@ def build_loop(
     `callbacks` come after the usual ones.
     """
     settings = experiment.train
-    batches = _batches(experiment, task, prepared)
+    batches = build_batches(experiment, task, prepared)
     rate = settings.optimizer.options["learning_rate"]
     steps = settings.epochs * batches.steps_per_epoch
-    with runtime.strategy.scope():
-        optimizer = OPTIMIZERS.build(settings.optimizer.name, model, settings.clip_norm, **settings.optimizer.options)
-        if runtime.precision == "mixed_float16":
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-            optimizer.build(model.trainable_variables)
     return Loop(
         model,
         task,
-        optimizer,
+        build_optimizer(experiment, runtime, model),
         SCHEDULES.build(settings.schedule.name, rate, steps, **settings.schedule.options),
         batches,
         Settings(
@@ -87,7 +103,8 @@ def build_loop(
     )
 
 
-def _batches(experiment: Experiment, task: Task, prepared: dict[str, Prepared]) -> Batches:
+def build_batches(experiment: Experiment, task: Task, prepared: dict[str, Prepared]) -> Batches:
+    """Join an experiment's decoded splits into the input of its training."""
     data, settings = experiment.data, experiment.train
     # One batch holds all images of an optimizer step; the step cuts it into `accumulate` parts.
     size = data.batch_size * settings.accumulate

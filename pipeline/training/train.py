@@ -7,12 +7,10 @@ import keras
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
-from pipeline.registry import MODELS
 from pipeline.runs import Run, write_atomically
-from pipeline.tasks.base import Task
 from pipeline.training.loop import Batches
-from pipeline.training.runtime import Runtime, choose, dtype_policy
-from pipeline.training.setup import build_loop, open_task, prepare_splits
+from pipeline.training.runtime import Runtime, choose
+from pipeline.training.setup import build_loop, build_model, open_task, prepare_splits
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +34,7 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
     source, task = open_task(experiment)
     # The seed comes before the first layer: initial weights and dropout follow from it.
     keras.utils.set_random_seed(settings.seed)
-    model = _model(experiment, runtime, task)
+    model = build_model(experiment, runtime, task)
     run = _run(experiment, path, runtime, force)
     prepared = prepare_splits(experiment, source, task)
     if runtime.chief:
@@ -71,15 +69,6 @@ def _run(experiment: Experiment, path: Path | str, runtime: Runtime, force: bool
     for half_written in run.path.glob(".*.*"):  # by a process that was killed
         half_written.unlink()
     return run
-
-
-def _model(experiment: Experiment, runtime: Runtime, task: Task) -> keras.Model:
-    data, component = experiment.data, experiment.model
-    with runtime.strategy.scope(), dtype_policy(runtime.precision):
-        shape = (*data.image_size, data.channels)
-        model = MODELS.build(component.name, shape, len(task.classes), **component.options)
-    task.check(model)
-    return model
 
 
 def _extent(batches: Batches, epochs: int) -> str:

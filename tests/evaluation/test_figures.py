@@ -121,3 +121,12 @@ def test_labels_are_cut_and_wrapped():
     assert shorten("a\nb") == "a b"
     assert len(shorten("x" * 50, 18)) == 18
     assert all(len(line) <= 10 for line in wrap("a rather long caption of words", 10, 2).splitlines())
+
+
+@pytest.mark.parametrize("suggested", [None, 1e-3])
+def test_rates_are_drawn_with_and_without_a_suggestion(suggested):
+    tested = pd.DataFrame({"learning_rate": np.geomspace(1e-6, 1, 30), "loss": 2.0, "smoothed": 2.0})
+    planned = pd.DataFrame({"share": [0.0, 1.0], "learning_rate": [0.1, 0.0]})
+    drawn = {theme: opened(figures.rates(tested, suggested, planned, theme)) for theme in THEMES}
+    assert drawn[figures.LIGHT].shape[1] > 1000
+    assert drawn[figures.LIGHT].mean() > drawn[figures.DARK].mean() + 100

@@ -3,6 +3,7 @@
 from pipeline.evaluation.figures.answers import calibration, confusion, mistakes, reliability
 from pipeline.evaluation.figures.canvas import DARK, LIGHT, Theme
 from pipeline.evaluation.figures.fields import Seen, receptive_fields
+from pipeline.evaluation.figures.rates import rates
 from pipeline.evaluation.figures.runs import curves, front, parity, variants
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "front",
     "mistakes",
     "parity",
+    "rates",
     "receptive_fields",
     "reliability",
     "variants",
