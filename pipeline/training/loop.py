@@ -59,6 +59,10 @@ class Settings:
     callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=tuple)
 
 
+class Stopped(UserError):
+    """Someone asked the run to stop; the same command goes on."""
+
+
 class Loop:
     """Train one model. `run` may be called again after an interruption, here or in another process."""
 
@@ -256,4 +260,4 @@ class Loop:
         if wish.asked:
             self._save()
             epoch, step = divmod(self.progress.step - 1, self.batches.steps_per_epoch)
-            raise UserError(f"stopped at epoch {epoch + 1}, step {step + 1}; continue with the same command")
+            raise Stopped(f"stopped at epoch {epoch + 1}, step {step + 1}; continue with the same command")
