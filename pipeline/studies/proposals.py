@@ -30,16 +30,24 @@ def propose(search: Search, folder: Path, most_epochs: int, run: Callable[[str, 
     """
     parallel = "KERASTUNER_ORACLE_IP" in os.environ
     with _plain():
-        tuner = _Tuner(run, _oracle(search, most_epochs), folder, overwrite=not parallel)
-        tuner.search(verbose=0)
+        tuner = _Tuner(run, search.space, _oracle(search, most_epochs), folder, overwrite=not parallel)
+        tuner.search()
 
 
 class _Tuner(keras_tuner.Tuner):
     """Hand each proposal on."""
 
-    def __init__(self, run: Callable[[str, Values], float | None], oracle: keras_tuner.Oracle, folder: Path, **options):
-        self._run, self._space = run, oracle.space
-        super().__init__(oracle, directory=str(folder.parent), project_name=folder.name, **options)
+    def __init__(
+        self,
+        run: Callable[[str, Values], float | None],
+        space: Mapping[str, Range | list[Any]],
+        oracle: keras_tuner.Oracle,
+        folder: Path,
+        *,
+        overwrite: bool,
+    ) -> None:
+        self._run, self._space = run, space
+        super().__init__(oracle, directory=str(folder.parent), project_name=folder.name, overwrite=overwrite)
 
     def run_trial(self, trial: Any) -> dict[str, float]:
         """Run one proposal; whatever it raises ends the search, which KerasTuner would go on with otherwise."""
@@ -70,7 +78,7 @@ def _oracle(search: Search, most_epochs: int) -> keras_tuner.Oracle:
         oracle = keras_tuner.oracles.BayesianOptimizationOracle(max_trials=search.trials, **options)
     else:
         oracle = keras_tuner.oracles.RandomSearchOracle(max_trials=search.trials, **options)
-    oracle.space = search.space
+    oracle.verbose = 0
     return oracle
 
 
@@ -100,7 +108,7 @@ def _value(values: Range | list[Any], proposed: Any) -> Any:
 
 @contextlib.contextmanager
 def _plain() -> Iterator[None]:
-    """Keep KerasTuner's remarks off stdout, raise what ended the search, and pass over what Python and a fit warn of."""
+    """Keep KerasTuner's remarks off stdout, raise what ended the search, and pass over what its fits warn of."""
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(currentThread|getName)\(\) is deprecated")
         warnings.filterwarnings("ignore", module=r"sklearn\.gaussian_process")  # a flat score has no best kernel

@@ -29,7 +29,9 @@ def settings_of(experiment: Experiment) -> Search:
                 f"search.space: {key} is the same for all trials, or no scores could be compared; take it out"
             )
     if search.method == "hyperband" and "train.epochs" in search.space:
-        raise UserError("search.space: hyperband chooses train.epochs itself, up to the experiment's; take it out")
+        raise UserError(
+            "search.space: hyperband chooses train.epochs itself, up to the experiment's; take it out", usage=True
+        )
     for values in _corners(search):
         apply(experiment, values)
     return search
@@ -61,7 +63,7 @@ def _corners(search: Search) -> Iterator[dict[str, Any]]:
 def _ends(values: Range | list[Any]) -> list[Any]:
     if isinstance(values, list):
         return values
-    inside = [] if values.whole or values.step else [values.low + _INSIDE * (values.high - values.low)]
+    inside = [] if values.whole or values.step else [float(f"{values.low + _INSIDE * (values.high - values.low):.6g}")]
     stepped = [values.low + values.step] if values.step else []
     return [values.low, values.high, *inside, *stepped]
 

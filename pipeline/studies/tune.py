@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 
@@ -133,7 +132,10 @@ class _Trials:
             found = self._try(name, values)
             write_atomically(self.path(name) / _RECORD, json.dumps(asdict(found), indent=2) + "\n")
             log.info(
-                "trial %s: %s%s", name, found.status, f", {self._objective} {found.score:.4f}" if found.score else ""
+                "trial %s: %s%s",
+                name,
+                found.status,
+                f", {self._objective} {found.score:.4f}" if found.status == "ok" else "",
             )
         if found.score is not None:
             return self._sign * found.score
@@ -180,7 +182,6 @@ def weigh(experiment: Experiment, task: Task) -> tuple[int, float]:
     noise = np.random.default_rng(0).uniform(0, 255, (4, *shape)).astype(np.float32)
     facts = describe_model(experiment.model.name, model, task.classes)
     [(_, content)] = build_variants(model, [variant], task.decode, noise, facts)
-    keras.backend.clear_session()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{variant}.tflite"
         path.write_bytes(content)
