@@ -17,7 +17,7 @@ Values = dict[str, Any]
 _SCORE = "score"
 
 
-def propose(search: Search, folder: Path, most_epochs: int, run: Callable[[str, Values], float | None]) -> None:
+def propose(search: Search, folder: Path, most_epochs: int, run: Callable[[str, Values], float]) -> None:
     """Let the search's method propose values, and tell it what each is worth, until it has had its trials.
 
     One process always begins anew with the same seed, and so proposes the same again: `run` answers at once what it
@@ -26,7 +26,7 @@ def propose(search: Search, folder: Path, most_epochs: int, run: Callable[[str, 
 
     Args:
         most_epochs: of Hyperband's last rounds (arXiv 1603.06560); it adds train.epochs to the values.
-        run: from a name and values to a score, higher is better; None where the algorithm is to learn nothing.
+        run: from a name and values to a score, higher is better.
     """
     parallel = "KERASTUNER_ORACLE_IP" in os.environ
     with _plain():
@@ -39,7 +39,7 @@ class _Tuner(keras_tuner.Tuner):
 
     def __init__(
         self,
-        run: Callable[[str, Values], float | None],
+        run: Callable[[str, Values], float],
         space: Mapping[str, Range | list[Any]],
         oracle: keras_tuner.Oracle,
         folder: Path,
@@ -59,8 +59,6 @@ class _Tuner(keras_tuner.Tuner):
             score = self._run(f"{int(trial.trial_id):03d}", values)
         except Exception as error:
             raise errors.FatalError(str(error)) from error
-        if score is None:
-            raise errors.FailedTrialError("nothing to learn from")
         return {_SCORE: score}
 
 

@@ -32,6 +32,7 @@ from pipeline.training.setup import open_task
 log = logging.getLogger(__name__)
 
 _RECORD = "trial.json"  # written last: where it stands, the trial is over
+_NOTHING = {1: 0.0, -1: -10.0}  # what cannot win scores before any other has: no answer right, or a loss of 10
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class _Trials:
     def path(self, name: str) -> Path:
         return self._folder / name
 
-    def run(self, name: str, values: dict[str, Any]) -> float | None:
+    def run(self, name: str, values: dict[str, Any]) -> float:
         """Return the score of a proposal, higher is better; one that cannot win is as bad as the worst so far."""
         known = self._read()
         found = next((one for one in known if one.values == values), None)
@@ -140,9 +141,8 @@ class _Trials:
         if found.score is not None:
             return self._sign * found.score
         # Of those before it, so that a search that is continued learns the same.
-        return min(
-            (self._sign * one.score for one in known if one.id < found.id and one.score is not None), default=None
-        )
+        scores = [self._sign * one.score for one in known if one.id < found.id and one.score is not None]
+        return min(scores, default=_NOTHING[self._sign])
 
     def ranked(self) -> list[Trial]:
         """Return all trials that are over, best first; those that cannot win come last."""

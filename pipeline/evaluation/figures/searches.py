@@ -8,7 +8,6 @@ import pandas as pd
 from pipeline.evaluation.figures.canvas import LIGHT, Theme, drawing, figure, shorten, to_png
 
 _BESIDE = ("id", "score", "low", "high", "size", "latency", "status", "reason")
-_BETTER_HALF = 1.6  # line width, points
 
 
 def parallel_coordinates(
@@ -32,14 +31,14 @@ def parallel_coordinates(
             if rank == 0:
                 style = {"linestyle": "-", "linewidth": 3.0, "color": theme.second, "marker": "o", "zorder": 3}
             elif rank < scored / 2:
-                style = {"linestyle": "-", "linewidth": _BETTER_HALF, "color": theme.first}
+                style = {"linestyle": "-", "linewidth": 1.6, "color": theme.first}
             elif rank >= scored:
                 style = {"linestyle": ":", "linewidth": 1.2, "color": theme.ink, "marker": "x", "markevery": [-1]}
             axes.plot(range(len(line)), line, **style)
         for position, key in enumerate([*keys, "score"]):
             axes.axvline(position, color=theme.faint, zorder=0)
             for place, label in places[key][1]:
-                axes.text(position + 0.02, place + 0.015, shorten(label, 14), fontsize=8)
+                axes.text(position + 0.02, place + (0.015 if place else -0.045), shorten(label, 14), fontsize=8)
         names = [key.replace(".", ".\n") for key in keys]
         axes.set_xticks(range(len(keys) + 1), [*names, objective], fontsize=8)
         axes.set_yticks([])
