@@ -115,6 +115,6 @@ def tune(
     if found is None:
         say("this worker is done; the chief prints what was found")
         return
-    print_table(found.table, as_json)
+    print_table(found.table if as_json else found.shown(), as_json)
     say(found.summary())
     say(f"train it again with: pipeline train {found.folder / 'best.yaml'}; its run: {found.best.path}")

@@ -65,6 +65,12 @@ class Tuning:
     best: Run
     test: Interval | None
 
+    def shown(self) -> pd.DataFrame:
+        """Return the table for a terminal: keys by their last word where it is the only one, no empty columns."""
+        last = [key.rpartition(".")[2] for key in self.table.columns]
+        names = {key: end for key, end in zip(self.table.columns, last, strict=True) if last.count(end) == 1}
+        return self.table.replace("", None).dropna(axis=1, how="all").rename(columns=names)
+
     def summary(self) -> str:
         """Say what the winner scores on validation and on test, and which of the two to believe."""
         first = self.table.iloc[0]

@@ -40,6 +40,7 @@ def test_what_was_planted_is_found(tmp_path, monkeypatch, method, count):
     assert [split for _, split in done] == ["validation"] * count + ["test"]
     assert done[-1][0] == table["id"].iloc[0]
     assert "optimistic" in found.summary()
+    assert list(found.shown()) == ["id", "learning_rate", "name", "score", "low", "high", "status"]
     assert (tmp_path / "search" / "trials.png").read_bytes().startswith(b"\x89PNG")
 
 
