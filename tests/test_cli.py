@@ -45,6 +45,7 @@ def test_help_names_every_command(run_cli):
         (["train", "digits", "train.epochs"], 2, "key=value"),
         (["list", "modles"], 2, "did you mean 'models'?"),
         (["eval", "no/such/run"], 1, "does not exist"),
+        (["eval", "no/such/run", "--tta", "flip"], 1, "does not exist"),
         (["export", "no/such/run"], 1, "does not exist"),
         (["verify", "no/such/run"], 1, "no/such/run has no certificate.json"),
         (["bundle", "no/such/run"], 1, "does not exist"),

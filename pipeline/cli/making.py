@@ -32,13 +32,14 @@ def evaluate(
     run: RunFolder = Path("runs/digits"),
     overrides: Overrides = None,
     split: Annotated[str, typer.Option(help="Which split to score.")] = "test",
+    tta: Annotated[str | None, typer.Option(help="Average answers over views: flip or crops.")] = None,
     as_json: Json = False,
 ) -> None:
     """Score a trained run, every figure with its 95 % interval."""
     start_tensorflow()
     from pipeline.evaluation.evaluate import evaluate as evaluate_run
 
-    result = evaluate_run(run, split=split, overrides=overrides or ())
+    result = evaluate_run(run, split=split, overrides=overrides or (), tta=tta)
     print_table(result.table(), as_json)
     say(f"report: {result.report_path}")
 

@@ -20,6 +20,7 @@ from pipeline.evaluation.preview import write_preview
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, save_scores, score, scoring_task
 from pipeline.evaluation.statistics import Interval
+from pipeline.evaluation.test_time import average_views
 from pipeline.runs import Run, write_atomically
 from pipeline.tasks.base import Task
 
@@ -49,11 +50,14 @@ class Evaluation:
         return pd.DataFrame([{"measure": name, **asdict(found)} for name, found in self.metrics.items()])
 
 
-def evaluate(run: Run | Path | str, *, split: str = "test", overrides: Sequence[str] = ()) -> Evaluation:
+def evaluate(
+    run: Run | Path | str, *, split: str = "test", overrides: Sequence[str] = (), tta: str | None = None
+) -> Evaluation:
     """Score a run's model on a split, and write `evaluation/<split>/` and the report.
 
     Overrides such as `data.source.path=...` score it on other data, which must have the same classes; what is written
-    then goes to a folder of its own, so that the run's own scores stay.
+    then goes to a folder of its own, so that the run's own scores stay. So does what is scored with test-time
+    augmentation, `tta` of `flip` or `crops` (pipeline.evaluation.test_time): to `evaluation/<split>-tta/`.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     own = run.experiment
@@ -62,19 +66,23 @@ def evaluate(run: Run | Path | str, *, split: str = "test", overrides: Sequence[
     source = _source(run, experiment, split, is_own)
     task = scoring_task(experiment.task.name, run.classes, experiment.task.options)
     prepared = _prepare(experiment, source, split, task)
-    scored = score(keras_predictor(load_model(run), task), prepared, task, experiment.data.batch_size)
+    predict = keras_predictor(load_model(run), task)
+    if tta is not None:
+        predict = average_views(predict, tta, task)
+    scored = score(predict, prepared, task, experiment.data.batch_size)
     name = split if is_own else f"{split}-{_slug(experiment.data.source.options)}"
     evaluation = Evaluation(
         run=run,
         split=split,
-        folder=run.evaluation_dir(name),
+        folder=run.evaluation_dir(name if tta is None else f"{name}-tta"),
         metrics=scored.intervals(task),
         tables=task.tables(scored.scores),
         scored=scored,
     )
     if is_own and "train" in source.splits:
         write_preview(run, source)
-    _write(evaluation, task, {"source": experiment.data.source.model_dump(mode="json"), "corrupt": prepared.corrupt})
+    source_options = experiment.data.source.model_dump(mode="json")
+    _write(evaluation, task, {"source": source_options, "corrupt": prepared.corrupt, "tta": tta})
     write_report(run)
     return evaluation
 

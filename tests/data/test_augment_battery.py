@@ -32,7 +32,7 @@ def run(names, batch, seed=(3, 4), classes=CLASSES):
 
 
 def test_all_are_registered():
-    assert len(NAMES) == 17
+    assert len(NAMES) == 28
     assert set(NAMES) >= {"flip", "pad_crop", "random_resized_crop", "mixup", "cutmix", "rand_augment"}
     assert all(AUGMENTATIONS.describe(name).endswith(".") for name in NAMES)
 

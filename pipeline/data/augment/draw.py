@@ -21,6 +21,17 @@ class Step:
     mixes: bool = False
 
 
+def sometimes(change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], probability: float) -> Step:
+    """Make a step of a function of images and a seed (2,) to images: each is changed with that probability."""
+
+    def apply(batch: Batch, seed: tf.Tensor) -> Batch:
+        image = batch["image"]
+        (chance,) = uniform(tf.random.experimental.stateless_fold_in(seed, 1), image.shape[0], (0, 1))
+        return dict(batch, image=tf.where(per_pixel(chance < probability), change(image, seed), image))
+
+    return Step(apply)
+
+
 def uniform(seed: tf.Tensor, count: int, *ranges: tuple[float, float]) -> list[tf.Tensor]:
     """Draw one float32 (count,) tensor per range (low, high), independent of each other."""
     draws = tf.unstack(tf.random.stateless_uniform((len(ranges), count), seed), axis=0)

@@ -225,7 +225,15 @@ def _move_boxes(
     )  # (B, N, 4, xy1)
     moved = tf.einsum("bij,bnkj->bnki", tf.linalg.inv(matrix), corners)
     moved = (moved[..., 1::-1] / moved[..., 2:]) / size + 0.5  # y before x again, relative
-    low, high = tf.reduce_min(moved, axis=2), tf.reduce_max(moved, axis=2)
+    return keep_visible(moved, classes)
+
+
+def keep_visible(points: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the upright hulls of points (B, N, P, yx), relative, clipped to the picture, and their classes.
+
+    Boxes of which less than a fifth stays in the picture, and padding, get class -1 and zeros.
+    """
+    low, high = tf.reduce_min(points, axis=2), tf.reduce_max(points, axis=2)
     clipped_low, clipped_high = tf.clip_by_value(low, 0.0, 1.0), tf.clip_by_value(high, 0.0, 1.0)
     visible = tf.reduce_prod(clipped_high - clipped_low, axis=-1)
     kept = (classes >= 0) & (visible > 0) & (visible >= _MIN_VISIBLE * tf.reduce_prod(high - low, axis=-1))

@@ -8,15 +8,15 @@ import tensorflow as tf
 from pipeline.data.augment.draw import per_pixel
 
 
-def posterize(image: tf.Tensor, bits: int) -> tf.Tensor:
-    """Keep the highest `bits` of eight."""
-    step = 2.0 ** (8 - bits)
+def posterize(image: tf.Tensor, bits: tf.Tensor | float) -> tf.Tensor:
+    """Keep the highest `bits` of eight: one number, or one for each image (B,)."""
+    step = per_pixel(2.0 ** (8 - bits))
     return tf.floor(image / step) * step
 
 
-def solarize(image: tf.Tensor, threshold: float) -> tf.Tensor:
-    """Invert values from `threshold` up."""
-    return tf.where(image < threshold, image, 255 - image)
+def solarize(image: tf.Tensor, threshold: tf.Tensor | float) -> tf.Tensor:
+    """Invert values from `threshold` up: one number, or one for each image (B,)."""
+    return tf.where(image < per_pixel(threshold), image, 255 - image)
 
 
 def equalize(image: tf.Tensor) -> tf.Tensor:

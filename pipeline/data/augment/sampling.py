@@ -22,7 +22,16 @@ def sample(
 
 
 def _sample(images: tf.Tensor, matrix: tf.Tensor, fill: str, outside: float, nearest: bool) -> tf.Tensor:
-    x, y = _positions(images.shape, matrix)
+    return read_at(images, *_positions(images.shape, matrix), fill, outside, nearest)
+
+
+def read_at(
+    images: tf.Tensor, x: tf.Tensor, y: tf.Tensor, fill: str, outside: float = 0.0, nearest: bool = False
+) -> tf.Tensor:
+    """Read images (B, H, W, C) at columns x and rows y, (B, M, N) each, counted from the corner's pixel centre.
+
+    The result is (B, M, N, C); the other arguments are those of `sample`.
+    """
     if nearest:
         return _read(images, tf.floor(x + 0.5), tf.floor(y + 0.5), fill, outside)
     left, top = tf.floor(x), tf.floor(y)

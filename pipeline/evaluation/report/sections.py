@@ -93,7 +93,7 @@ def _evaluated(folder: Path) -> Evaluated:
     return Evaluated(
         name=folder.name,
         headline=_headline(metrics),
-        source=", ".join(f"{key}: {value}" for key, value in about["source"].items()).removeprefix("name: "),
+        source=_source(about),
         corrupt=about["corrupt"],
         metrics=metrics_table(metrics, about["lower_is_better"]),
         per_class=to_table(per_class, bars=True) if per_class is not None else None,
@@ -108,6 +108,12 @@ def _evaluated(folder: Path) -> Evaluated:
         mistakes=read_json(mistakes) if mistakes.is_file() else [],
         legend=about["legend"],
     )
+
+
+def _source(about: dict[str, Any]) -> str:
+    source = ", ".join(f"{key}: {value}" for key, value in about["source"].items()).removeprefix("name: ")
+    # Runs of before test-time augmentation do not say so.
+    return source if about.get("tta") is None else f"{source}; answers averaged over {about['tta']}"
 
 
 def _headline(metrics: dict[str, dict[str, float]]) -> str:
