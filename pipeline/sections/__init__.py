@@ -1,0 +1,22 @@
+"""The sections of an experiment: every key, its type, its default, and what is allowed."""
+
+from pipeline.sections.base import OptionsError, Section, component
+from pipeline.sections.compression import Channels, Compress, Qat, Sparsity, Tuned
+from pipeline.sections.searching import Range, Search
+from pipeline.sections.training import Data, Export, Train
+
+__all__ = [
+    "Channels",
+    "Compress",
+    "Data",
+    "Export",
+    "OptionsError",
+    "Qat",
+    "Range",
+    "Search",
+    "Section",
+    "Sparsity",
+    "Train",
+    "Tuned",
+    "component",
+]

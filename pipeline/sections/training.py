@@ -1,0 +1,100 @@
+"""Which images, how they are learned, and which files come of it."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.registry import AUGMENTATIONS, OPTIMIZERS, RECIPES, SCHEDULES, SOURCES, Fraction
+from pipeline.sections.base import Section, component
+
+
+class Folds(Section):
+    """One of several parts of train, held out as the test split: `pipeline crossval` sets it."""
+
+    of: Annotated[int, Field(ge=2)] = 5
+    index: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if self.index >= self.of:
+            raise ValueError(f"index is counted from 0 to {self.of - 1}")
+        return self
+
+
+class Data(Section):
+    """Which images, and how they become batches."""
+
+    source: component(SOURCES)
+    image_size: tuple[PositiveInt, PositiveInt] = (32, 32)  # height, width
+    channels: Literal[1, 3] = 3
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    batch_size: PositiveInt = 64
+    augment: list[component(AUGMENTATIONS)] = Field(default_factory=list)
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # cut from train where the source has no validation split
+    folds: Folds | None = None  # leaves the source's own test split alone
+    cache_mb: NonNegativeInt = 1024  # decoded images are kept in memory up to this size
+    max_corrupt: Fraction = 0.01  # more corrupt images than this share are an error
+
+
+class Lookahead(Section):
+    """Every few steps the weights go back a part of the way they came (arXiv 1907.08610)."""
+
+    every: PositiveInt = 5  # optimizer steps
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5  # of the way that is kept
+
+
+class Plateau(Section):
+    """Lower the learning rate when validation no longer gets better."""
+
+    epochs: PositiveInt = 5  # without a better validation score
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class Train(Section):
+    """How the weights are found."""
+
+    epochs: PositiveInt = 30
+    optimizer: component(OPTIMIZERS) = Field("adam", validate_default=True)
+    schedule: component(SCHEDULES) = Field("cosine", validate_default=True)
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    xla: Literal["auto"] | bool = "auto"
+    strategy: Literal["auto", "single", "mirrored", "multi_worker", "tpu"] = "auto"
+    steps_per_call: Literal["auto"] | PositiveInt = "auto"
+    seed: NonNegativeInt = 0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay per step of the averaged weights
+    lookahead: Lookahead | None = None
+    sharpness: PositiveFloat | None = None  # radius of sharpness-aware minimisation, 0.05 in arXiv 2010.01412
+    plateau: Plateau | None = None
+    accumulate: PositiveInt = 1  # batches per optimizer step
+    clip_norm: PositiveFloat | None = None
+    patience: PositiveInt | None = None  # epochs without a better validation score before stopping
+    keep: Literal["best", "last"] = "best"
+    checkpoint_minutes: PositiveFloat = 10.0  # also at the end of every epoch
+    tensorboard: bool = False
+    int8_every: PositiveInt | None = None  # epochs from one validation with int8 kernels to the next; changes nothing
+
+
+class Export(Section):
+    """Which files are made, and what they must live up to."""
+
+    variants: list[str] = Field(["float32", "float16", "dynamic", "int8", "uint8", "int16x8"])
+    margin: NonNegativeFloat = 0.5  # percentage points that a file may lose against the Keras model
+    calibration_images: PositiveInt = 256
+
+    @field_validator("variants")
+    @classmethod
+    def _known(cls, variants: list[str]) -> list[str]:
+        for name in variants:
+            if name not in RECIPES.names():
+                raise ValueError(f"there is no variant {name!r}; {RECIPES.nearest(name)}")
+        if len(set(variants)) != len(variants) or not variants:
+            raise ValueError("name each variant once, and at least one")
+        return variants
