@@ -15,7 +15,7 @@ import itertools
 import pkgutil
 import re
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -186,10 +186,18 @@ def _read_entries(text: str, table: str) -> dict[str, _Entry]:
                 case ast.Attribute(value=ast.Name(id=name), attr="register") if name == table:
                     entries[node.name] = _read_function(node, {})
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="register")) if name == table:
-                    for variant in decorator.keywords:
-                        bound = {key.value: None for key in variant.value.keys}
-                        entries[variant.arg] = _read_function(node, bound)
+                    for variant, row in _rows(decorator):
+                        entries[variant] = _read_function(node, {key.value: None for key in row.keys})
     return entries
+
+
+def _rows(decorator: ast.Call) -> Iterator[tuple[str, ast.Dict]]:
+    """Yield the variants of `register(name={...}, **{"a name with a colon": {...}})`."""
+    for keyword in decorator.keywords:
+        if keyword.arg is None:
+            yield from ((key.value, row) for key, row in zip(keyword.value.keys, keyword.value.values, strict=True))
+        else:
+            yield keyword.arg, keyword.value
 
 
 def _function_node(source: str) -> ast.FunctionDef:

@@ -1,0 +1,294 @@
+"""The networks of keras.applications behind the contract of this package, with their published weights if wanted."""
+
+import contextlib
+import re
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from pydantic import PositiveFloat
+
+from pipeline.errors import UserError
+from pipeline.models.blocks import image_input
+from pipeline.models.heads import classify
+from pipeline.models.inspect.calls import calls
+from pipeline.models.stages import mark, require_size, stages
+from pipeline.registry import MODELS, Fraction
+
+# The mean and the deviation of ImageNet's red, green and blue, as keras.applications.imagenet_utils has them.
+_MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+_CAFFE_MEAN = (123.68, 116.779, 103.939)
+
+# By the module of keras.applications: what its preprocess_input does (to [-1, 1]; "torch"; "caffe", which also swaps
+# red and blue; None where the network takes pixels), and the shortest side of an image.
+_MODULES = {
+    "convnext": (None, 32),
+    "densenet": ("torch", 32),
+    "efficientnet": (None, 32),
+    "efficientnet_v2": (None, 32),
+    "inception_resnet_v2": ("tf", 75),
+    "inception_v3": ("tf", 75),
+    "mobilenet": ("tf", 32),
+    "mobilenet_v2": ("tf", 32),
+    "mobilenet_v3": (None, 32),
+    "nasnet": ("tf", 32),
+    "resnet": ("caffe", 32),
+    "resnet_v2": ("tf", 32),
+    "vgg16": ("caffe", 32),
+    "vgg19": ("caffe", 32),
+    "xception": ("tf", 71),
+}
+
+
+@MODELS.register(
+    **{
+        "applications:MobileNetV2": {"architecture": "MobileNetV2"},
+        "applications:ConvNeXtBase": {"architecture": "ConvNeXtBase"},
+        "applications:ConvNeXtLarge": {"architecture": "ConvNeXtLarge"},
+        "applications:ConvNeXtSmall": {"architecture": "ConvNeXtSmall"},
+        "applications:ConvNeXtTiny": {"architecture": "ConvNeXtTiny"},
+        "applications:ConvNeXtXLarge": {"architecture": "ConvNeXtXLarge"},
+        "applications:DenseNet121": {"architecture": "DenseNet121"},
+        "applications:DenseNet169": {"architecture": "DenseNet169"},
+        "applications:DenseNet201": {"architecture": "DenseNet201"},
+        "applications:EfficientNetB0": {"architecture": "EfficientNetB0"},
+        "applications:EfficientNetB1": {"architecture": "EfficientNetB1"},
+        "applications:EfficientNetB2": {"architecture": "EfficientNetB2"},
+        "applications:EfficientNetB3": {"architecture": "EfficientNetB3"},
+        "applications:EfficientNetB4": {"architecture": "EfficientNetB4"},
+        "applications:EfficientNetB5": {"architecture": "EfficientNetB5"},
+        "applications:EfficientNetB6": {"architecture": "EfficientNetB6"},
+        "applications:EfficientNetB7": {"architecture": "EfficientNetB7"},
+        "applications:EfficientNetV2B0": {"architecture": "EfficientNetV2B0"},
+        "applications:EfficientNetV2B1": {"architecture": "EfficientNetV2B1"},
+        "applications:EfficientNetV2B2": {"architecture": "EfficientNetV2B2"},
+        "applications:EfficientNetV2B3": {"architecture": "EfficientNetV2B3"},
+        "applications:EfficientNetV2L": {"architecture": "EfficientNetV2L"},
+        "applications:EfficientNetV2M": {"architecture": "EfficientNetV2M"},
+        "applications:EfficientNetV2S": {"architecture": "EfficientNetV2S"},
+        "applications:InceptionResNetV2": {"architecture": "InceptionResNetV2"},
+        "applications:InceptionV3": {"architecture": "InceptionV3"},
+        "applications:MobileNet": {"architecture": "MobileNet"},
+        "applications:MobileNetV3Large": {"architecture": "MobileNetV3Large"},
+        "applications:MobileNetV3Small": {"architecture": "MobileNetV3Small"},
+        "applications:NASNetLarge": {"architecture": "NASNetLarge"},
+        "applications:NASNetMobile": {"architecture": "NASNetMobile"},
+        "applications:ResNet50": {"architecture": "ResNet50"},
+        "applications:ResNet50V2": {"architecture": "ResNet50V2"},
+        "applications:ResNet101": {"architecture": "ResNet101"},
+        "applications:ResNet101V2": {"architecture": "ResNet101V2"},
+        "applications:ResNet152": {"architecture": "ResNet152"},
+        "applications:ResNet152V2": {"architecture": "ResNet152V2"},
+        "applications:VGG16": {"architecture": "VGG16"},
+        "applications:VGG19": {"architecture": "VGG19"},
+        "applications:Xception": {"architecture": "Xception"},
+    }
+)
+def applications(
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    num_classes: int = 1000,
+    *,
+    architecture: str,
+    weights: str | None = None,
+    width: PositiveFloat = 1.0,
+    dropout: Fraction = 0.2,
+) -> keras.Model:
+    """Features of keras.applications (`weights`: imagenet, a file, or none) and a new classifier.
+
+    `weights` names a .weights.h5, .h5 or .keras file of the network without its top, or the model.keras of a run of
+    the same network, whatever its classes. `width` is that of the MobileNets. The preprocessing is in the graph, and
+    the last tensor of each resolution is marked as a stage.
+
+    Raises UserError for an image that is too small or not of three channels, and for weights that cannot be had.
+    """
+    build = getattr(keras.applications, architecture)
+    style, least = _MODULES[build.__module__.rpartition(".")[2]]
+    require_size(input_shape, least, f"model applications:{architecture} needs sides of {least} pixels")
+    if input_shape[2] != 3:
+        raise UserError(f"model applications:{architecture} takes colour images; set data.channels=3")
+    chosen = "imagenet" if weights == "imagenet" else None
+    options = {"input_shape": input_shape, "include_top": False, "weights": chosen}
+    if architecture.startswith("MobileNet"):
+        options["alpha"] = width
+    elif width != 1:
+        raise UserError(f"model.width belongs to the MobileNets; leave it out with applications:{architecture}")
+    # Weights that are not kept need no values; the copy below draws its own.
+    unused = keras.StatelessScope(initialize_variables=False) if weights is None else contextlib.nullcontext()
+    with unused, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the weights were found for images of another size
+        theirs = _download(build, options) if weights == "imagenet" else build(**options)
+    swapped = style == "caffe"
+    if weights not in (None, "imagenet"):
+        swapped &= not _load(theirs, Path(weights).expanduser(), architecture)
+    inputs, features = _rebuild(theirs, style, from_file=weights not in (None, "imagenet"))
+    model = keras.Model(inputs, classify(features, num_classes, dropout=dropout), name=architecture)
+    if weights is not None:
+        _copy(theirs, model, swapped)
+    return model
+
+
+def _preprocess(input_shape: tuple[int, int, int], style: str | None) -> tuple[Any, Any]:
+    """Return the input of raw pixels and what the network's first layer takes, but for the order of the colours."""
+    if style == "tf":
+        return image_input(input_shape)
+    inputs = keras.Input(input_shape, name="image", dtype="float32")
+    if style is None:
+        return inputs, inputs
+    scale, offset = (1 / (255 * _DEVIATION), -_MEAN / _DEVIATION) if style == "torch" else (1.0, -np.array(_CAFFE_MEAN))
+    rescaling = keras.layers.Rescaling(
+        np.asarray(scale).tolist(), offset=offset.tolist(), dtype="float32", name="rescaling"
+    )
+    return inputs, rescaling(inputs)
+
+
+def _download(build: Callable[..., keras.Model], options: dict[str, Any]) -> keras.Model:
+    try:
+        return build(**options)
+    except ValueError as error:  # a width that was not published
+        raise UserError(f"model.weights: {build.__name__} with imagenet: {' '.join(str(error).split())}") from None
+    except Exception as error:  # which is all that Keras raises
+        failed = re.match(r"URL fetch failure on (\S+):", str(error))
+        if not failed:
+            raise
+        url = failed[1]
+        file = url.rpartition("/")[2].replace("NASNet-", "nasnet_").replace("-no-top", "_no_top")
+        raise UserError(
+            f"model.weights: imagenet could not be downloaded; bring {url} from elsewhere as ~/.keras/models/{file}, "
+            "or give its path as model.weights"
+        ) from None
+
+
+def _load(model: keras.Model, path: Path, architecture: str) -> bool:
+    """Fill the network from a file, whole or not at all, and say whether one of this package's models is in it."""
+    if not path.is_file():
+        raise UserError(f"model.weights: there is no file {path}; give imagenet or the path of a file with weights")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # layers that a file left as they were
+            if path.suffix != ".keras":
+                model.load_weights(path)
+                return False
+            source = keras.saving.load_model(path, compile=False, safe_mode=True)
+        found = _places(source)
+        for name, layer in _places(model).items():
+            if getattr(layer, "weights", ()):
+                layer.set_weights(found[name].get_weights())
+        return bool(stages(source))
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, UserWarning, zipfile.BadZipFile):
+        raise UserError(
+            f"model.weights: {path} does not hold the weights of {architecture} without its top; give a .weights.h5, "
+            ".h5 or .keras file of keras.applications with include_top=False, or a run's model.keras"
+        ) from None
+
+
+def _places(model: keras.Model) -> dict[str, keras.Operation]:
+    """Return layers and operations by name; where Keras made it of a count over the process, the count starts anew."""
+    places: dict[str, keras.Operation] = {}
+    counted: dict[str, list[tuple[int, keras.Operation]]] = {}
+    for layer in model.operations:
+        kind = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
+        kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", kind).lower()
+        automatic = re.fullmatch(rf"{kind}(?:_(\d+))?", layer.name)
+        if automatic:
+            counted.setdefault(kind, []).append((int(automatic[1] or 0), layer))
+        else:
+            places[layer.name] = layer
+    for kind, layers in counted.items():
+        for rank, (_, layer) in enumerate(sorted(layers, key=lambda pair: pair[0])):
+            places[f"{kind}_{rank}" if rank else kind] = layer
+    return places
+
+
+def _rebuild(theirs: keras.Model, style: str | None, *, from_file: bool) -> tuple[Any, Any]:
+    """Build the network anew, on raw pixels, and return input and features, without the weights.
+
+    Its stages are marked, its names do not depend on what was built before, and all before its first kernel computes
+    in float32. An EfficientNet trained on ImageNet has another rescaling after its normalisation, which
+    keras.applications adds only where it downloads the weights itself: weights `from_file` with such statistics get it.
+    """
+    inputs, pixels = _preprocess(theirs.input_shape[1:], style)
+    names = {layer: name for name, layer in _places(theirs).items()}
+    levels = {names[layer]: stride for stride, layer in _last_of_each_stride(theirs).items()}
+    early = _before_first_kernel(theirs)
+    adapted = {
+        names[layer]
+        for layer in early
+        if from_file and isinstance(layer, keras.layers.Normalization) and layer.weights
+        if np.any(layer.get_weights()[1] != 1)  # the variance
+    }
+
+    def rename(layer: keras.Operation) -> keras.Operation:
+        config = layer.get_config() | {"name": names[layer]}
+        # bfloat16 would round the pixels before they are centred.
+        return type(layer).from_config(config | ({"dtype": "float32"} if layer in early else {}))
+
+    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+        y = layer(*(pixels if value is inputs else value for value in args), **kwargs)
+        if layer.name in adapted:
+            scale = (1 / np.sqrt(_DEVIATION)).tolist()
+            y = keras.layers.Rescaling(scale, dtype="float32", name=f"{layer.name}_scale")(y)
+        return mark(y, levels[layer.name]) if layer.name in levels else y
+
+    built = keras.models.clone_model(theirs, inputs, clone_function=rename, call_function=call)
+    return inputs, built.output
+
+
+def _copy(theirs: keras.Model, ours: keras.Model, swapped: bool) -> None:
+    """Copy the weights; `swapped` turns the first kernel, which was trained on blue, green, red, to the usual order."""
+    kernels = [layer for layer in theirs.layers if hasattr(layer, "kernel")]
+    for name, layer in _places(theirs).items():
+        if getattr(layer, "weights", ()):
+            values = layer.get_weights()
+            if swapped and layer is kernels[0]:
+                values[0] = values[0][:, :, ::-1]
+            copied = ours.get_layer(name)
+            copied.set_weights(values)
+            if isinstance(copied, keras.layers.Normalization):
+                copied.finalize_state()  # it computes with constants made of its weights
+
+
+def _before_first_kernel(model: keras.Model) -> set[keras.Operation]:
+    early = set()
+    for call in calls(model):
+        if hasattr(call.operation, "kernel") or isinstance(call.operation, keras.Model):
+            break
+        early.add(call.operation)
+    return early
+
+
+def _last_of_each_stride(model: keras.Model) -> dict[int, keras.Operation]:
+    """Return the layer after which each resolution is done with, by the stride of its output.
+
+    It is the last one that every path goes through, so that a U-Net gets all there is; where there is none, because
+    cells look back past their neighbours (NASNet), the widest addition or concatenation, of equal ones the last.
+    """
+    early, order = _before_first_kernel(model), list(calls(model))
+    last_use = {id(tensor): index for index, call in enumerate(order) for tensor in call.input_tensors}
+    strides: dict[int, int] = {}
+    cuts: dict[int, keras.Operation] = {}
+    joins: dict[int, keras.Operation] = {}
+    open_until = 0
+    for index, call in enumerate(order):
+        layer, [y] = call.operation, call.output_tensors
+        stride = strides[id(y)] = _own_stride(call) * max((strides[id(x)] for x in call.input_tensors), default=1)
+        # Padding is of no resolution: it belongs to the convolution after it.
+        if len(y.shape) == 4 and layer not in early and not isinstance(layer, keras.layers.ZeroPadding2D):
+            if open_until <= index:
+                cuts[stride] = layer
+            elif isinstance(layer, keras.layers.Add | keras.layers.Concatenate) and (
+                stride not in joins or joins[stride].output.shape[-1] <= y.shape[-1]
+            ):
+                joins[stride] = layer
+        open_until = max(open_until, last_use.get(id(y), index))
+    return joins | cuts
+
+
+def _own_stride(call: Any) -> int:
+    layer = call.operation
+    if isinstance(layer, keras.Model):  # ConvNeXt's stem
+        return round(call.input_tensors[0].shape[1] / call.output_tensors[0].shape[1])
+    return np.max(getattr(layer, "strides", 1)).item()
