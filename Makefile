@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: setup train eval export bundle verify compress predict demo data test clients aarch64 check bench notebooks clean help
+.PHONY: setup train eval export bundle verify compress predict demo data tune test clients aarch64 check bench notebooks clean help
 .NOTPARALLEL:
 
 setup: $(STAMP) ## install everything into .venv (the other targets do it when needed)
@@ -50,6 +50,9 @@ demo: $(STAMP) ## try RUN's .tflite files in the browser: pictures, camera, vari
 data: $(STAMP) ## look at CONFIG's images: counts, classes, unreadable files, a picture of the augmentation
 	@mkdir -p $(RUN)-data
 	@$(BIN)/pipeline data $(CONFIG) $(SET) --show $(RUN)-data/augmented.png
+
+tune: $(STAMP) ## search better settings for CONFIG, by its section search, into runs/<CONFIG>-search; goes on where it stopped
+	@$(BIN)/pipeline tune $(CONFIG) $(SET)
 
 test: $(STAMP) ## run every test
 	$(BIN)/python -m pytest -n 2

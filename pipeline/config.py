@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.errors import UserError
 from pipeline.registry import MODELS, TASKS, suggest
-from pipeline.sections import Compress, Data, Export, OptionsError, Section, Train, component
+from pipeline.sections import Compress, Data, Export, OptionsError, Search, Section, Train, component
 
 # What a trained run may set anew; everything else belongs to its model.
 FREE = ("data.source", "data.batch_size", "data.cache_mb", "data.max_corrupt")
@@ -25,6 +25,7 @@ class Experiment(Section):
     train: Train = Field(default_factory=Train)
     export: Export = Field(default_factory=Export)
     compress: Compress | None = None  # of a run that was made from another one
+    search: Search | None = None  # what `pipeline tune` tries; training does not look at it
 
     @classmethod
     def load(cls, config: str | Path = "digits", overrides: Sequence[str] = ()) -> Self:

@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.budget import Budget
+from pipeline.errors import UserError
 from pipeline.registry import AUGMENTATIONS, OPTIMIZERS, RECIPES, SCHEDULES, SOURCES, Fraction, Registry
 
 
@@ -204,6 +206,73 @@ class Compress(Section):
         if self.sparsity and self.clusters:
             raise ValueError("sparsity and clusters cannot both hold the same kernels; choose one")
         return self
+
+
+class Range(Section):
+    """Numbers that a search may try: integers where both ends are, else all between, or every `step`."""
+
+    low: int | float
+    high: int | float
+    step: PositiveInt | PositiveFloat | None = None
+    log: bool = False  # as many from 0.001 to 0.01 as from 0.01 to 0.1
+
+    @model_validator(mode="after")
+    def _has_an_inside(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, not {self.low:g} and {self.high:g}")
+        if self.log and (self.low <= 0 or self.step):
+            raise ValueError("log needs low above 0, and no step")
+        if self.step and self.step > self.high - self.low:
+            raise ValueError(f"step {self.step:g} leads beyond high; make it smaller")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether only integers are meant."""
+        return all(isinstance(value, int) for value in (self.low, self.high, self.step or 1))
+
+
+def _read_space(space: Any) -> dict[str, Range | list[Any]]:
+    if not isinstance(space, dict) or not space:
+        raise ValueError("give keys of the experiment, each with a list of values or with low: and high:")
+    return {str(key): _read_values(key, values) for key, values in space.items()}
+
+
+def _read_values(key: str, values: Any) -> Range | list[Any]:
+    if isinstance(values, list):
+        if len(values) < 2:
+            raise ValueError(f"{key} has {len(values)} values; a search needs two or more")
+        return values
+    try:
+        return Range.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join([str(key), *(part for part in first["loc"][:1] if part in Range.model_fields)])
+        own = first["ctx"]["error"] if first["type"] == "value_error" else None
+        raise ValueError(f"{at}: {own or 'give a list of values, or numbers as low:, high:, step: and log:'}") from None
+
+
+class Search(Section):
+    """What `pipeline tune` tries: values for keys of the experiment."""
+
+    space: Annotated[dict[str, Range | list[Any]], BeforeValidator(_read_space)]
+    method: Literal["random", "bayesian", "hyperband"] = "random"
+    trials: PositiveInt = 20
+    objective: str | None = None  # a measure of the task on validation; none: the one that also picks the best epoch
+    under: str | None = None  # limits of size and latency, "size<60kB, latency<1ms"
+    seed: NonNegativeInt = 0
+
+    @field_validator("under")
+    @classmethod
+    def _limits(cls, under: str | None) -> str | None:
+        if under is not None:
+            try:
+                budget = Budget.parse(under)
+            except UserError as error:
+                raise ValueError(str(error)) from None
+            if budget.drop is not None:
+                raise ValueError("only size and latency can be limited: what a file loses is known after the export")
+        return under
 
 
 class OptionsError(ValueError):

@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli.app import Config, Json, Overrides, app, config_name, split_overrides, start_tensorflow
 from pipeline.config import Experiment
+from pipeline.studies.space import settings_of
 from pipeline.terminal import print_table, say
 
 
@@ -92,3 +93,28 @@ def rates(
     say(found.summary())
     if show:
         say(f"picture: {show}")
+
+
+@app.command()
+def tune(
+    config: Config = "digits",
+    overrides: Overrides = None,
+    trials: Annotated[int | None, typer.Option(help="How many are tried; search.trials if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; runs/<config name>-search if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search the experiment's section `search` for better settings; goes on where it stopped."""
+    config, overrides = split_overrides(config, overrides)
+    count = [] if trials is None else [f"search.trials={trials}"]
+    experiment = Experiment.load(config, [*overrides, *count])
+    settings_of(experiment)
+    start_tensorflow()
+    from pipeline.studies.tune import tune as tune_experiment
+
+    found = tune_experiment(experiment, out or Path("runs") / f"{config_name(config)}-search")
+    if found is None:
+        say("this worker is done; the chief prints what was found")
+        return
+    print_table(found.table if as_json else found.shown(), as_json)
+    say(found.summary())
+    say(f"train it again with: pipeline train {found.folder / 'best.yaml'}; its run: {found.best.path}")

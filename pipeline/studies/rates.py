@@ -8,7 +8,7 @@ import pandas as pd
 from pipeline.config import Experiment
 from pipeline.evaluation import figures
 from pipeline.runs import write_atomically
-from pipeline.training.range_test import planned, range_test, suggest
+from pipeline.training.rate_range import planned, range_test, suggest
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pipeline.tasks.base import Task
 from pipeline.training.averaging import Lookahead, WeightAverage
 from pipeline.training.callbacks import write_history
 from pipeline.training.checkpoint import Checkpoints, Progress
+from pipeline.training.epochs import Row, best_epoch, rate_scale
 from pipeline.training.int8_kernels import int8_kernels
 from pipeline.training.interrupt import StopWish, stop_wish
 from pipeline.training.pointwise import faster_ops
@@ -25,8 +26,6 @@ from pipeline.training.schedules import Schedule
 from pipeline.training.step import Meters, Parts, distributed, training_call, validation_call
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,10 @@ class Settings:
     int8_every: int | None = None
     history: Path | None = None
     callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=tuple)
+
+
+class Stopped(UserError):
+    """Someone asked the run to stop; the same command goes on."""
 
 
 class Loop:
@@ -193,24 +196,11 @@ class Loop:
         """Return what plateaus have made of the learning rate: a function of the finished epochs alone."""
         if self.settings.plateau is None:
             return 1.0
-        epochs, factor = self.settings.plateau
-        scale, begun = 1.0, 0
-        for epoch in range(1, len(self.progress.rows) + 1):
-            begun = max(begun, self._best_epoch(epoch))
-            if epoch - begun >= epochs:
-                scale, begun = scale * factor, epoch
-        return scale
+        patience, factor = self.settings.plateau
+        return rate_scale(self.progress.rows, self.monitor, self.sign, patience=patience, factor=factor)
 
-    def _best_epoch(self, among: int | None = None) -> int:
-        """Return the epoch (from 1) with the best validation score, 0 before there is one.
-
-        Among equals, which small validation splits give often, the lower validation loss wins, then the earlier one.
-        `among` looks at so many first epochs only.
-        """
-        rows = self.progress.rows[:among]
-        scores = [(self.sign * row[f"val_{self.monitor}"], -row["val_loss"]) for row in rows]
-        scores = [score if all(map(math.isfinite, score)) else (-math.inf, 0.0) for score in scores]
-        return 1 + max(range(len(scores)), key=scores.__getitem__) if scores else 0
+    def _best_epoch(self) -> int:
+        return best_epoch(self.progress.rows, self.monitor, self.sign)
 
     def _state(self) -> list[keras.Variable]:
         """Return every variable that a run at this step consists of: dropout's seeds and metrics' sums too."""
@@ -256,4 +246,4 @@ class Loop:
         if wish.asked:
             self._save()
             epoch, step = divmod(self.progress.step - 1, self.batches.steps_per_epoch)
-            raise UserError(f"stopped at epoch {epoch + 1}, step {step + 1}; continue with the same command")
+            raise Stopped(f"stopped at epoch {epoch + 1}, step {step + 1}; continue with the same command")

@@ -15,7 +15,7 @@ from pipeline.runs import Run
 
 FILES = {
     "about.json", "calibration.csv", "calibration.png", "confusion.csv", "confusion.png", "metrics.json",
-    "mistakes.json", "mistakes.png", "per_class.csv", "predictions.csv",
+    "mistakes.json", "mistakes.png", "per_class.csv", "predictions.csv", "scores.npz",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from pipeline.evaluation.figures.canvas import DARK, LIGHT, Theme
 from pipeline.evaluation.figures.fields import Seen, receptive_fields
 from pipeline.evaluation.figures.rates import rates
 from pipeline.evaluation.figures.runs import curves, front, parity, variants
+from pipeline.evaluation.figures.searches import parallel_coordinates
 
 __all__ = [
     "DARK",
@@ -16,6 +17,7 @@ __all__ = [
     "curves",
     "front",
     "mistakes",
+    "parallel_coordinates",
     "parity",
     "rates",
     "receptive_fields",

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
-from pipeline.training.range_test import planned, range_test, smooth, suggest
+from pipeline.training.rate_range import planned, range_test, smooth, suggest
 
 TINY = ["data.image_size=[8, 8]", "model={name: simple_cnn, filters: [4], units: 8, padding: same}", "data.augment=[]"]
 
