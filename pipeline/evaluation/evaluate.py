@@ -20,7 +20,7 @@ from pipeline.evaluation.preview import write_preview
 from pipeline.evaluation.report import write_report
 from pipeline.evaluation.scoring import Mistake, Scored, keras_predictor, load_model, save_scores, score, scoring_task
 from pipeline.evaluation.statistics import Interval
-from pipeline.evaluation.test_time import average_views
+from pipeline.evaluation.views import average_views
 from pipeline.runs import Run, write_atomically
 from pipeline.tasks.base import Task
 
@@ -57,7 +57,7 @@ def evaluate(
 
     Overrides such as `data.source.path=...` score it on other data, which must have the same classes; what is written
     then goes to a folder of its own, so that the run's own scores stay. So does what is scored with test-time
-    augmentation, `tta` of `flip` or `crops` (pipeline.evaluation.test_time): to `evaluation/<split>-tta/`.
+    augmentation, `tta` of `flip` or `crops` (pipeline.evaluation.views): to `evaluation/<split>-tta/`.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     own = run.experiment

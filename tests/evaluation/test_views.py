@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.scoring import keras_predictor, load_model, scoring_task
-from pipeline.evaluation.test_time import average_views
+from pipeline.evaluation.views import average_views
 
 RNG = np.random.default_rng(0)
 LABELS = scoring_task("classification", ("a", "b"), {})
