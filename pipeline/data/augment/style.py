@@ -6,7 +6,6 @@ from pydantic import PositiveFloat
 from pipeline.data.augment.draw import Step, beta, per_pixel, sometimes
 from pipeline.registry import AUGMENTATIONS, Fraction
 
-
 _EPSILON = 1e-6  # as published; without it rounding errors would become the style of a flat image
 
 
