@@ -88,7 +88,10 @@ def _invert(field: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
     """
     size = tf.constant(field.shape[1:3].as_list(), tf.float32)
     inputs = points * size - 0.5  # counted from the centre of the corner's pixel
-    outputs = inputs
-    for _ in range(_ROUNDS):
-        outputs = inputs - read_at(field, outputs[..., 1], outputs[..., 0], "nearest")[..., ::-1]
+
+    def closer(outputs: tf.Tensor) -> tuple[tf.Tensor]:
+        return (inputs - read_at(field, outputs[..., 1], outputs[..., 0], "nearest")[..., ::-1],)
+
+    # A loop of the graph: written out, it would be a thousand operations to optimise before the first batch.
+    (outputs,) = tf.while_loop(lambda _: True, closer, (inputs,), maximum_iterations=_ROUNDS)
     return (outputs + 0.5) / size
