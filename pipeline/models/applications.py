@@ -1,10 +1,7 @@
 """The networks of keras.applications behind the contract of this package, with their published weights if wanted."""
 
 import contextlib
-import re
 import warnings
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,8 @@ from pipeline.errors import UserError
 from pipeline.models.blocks import image_input
 from pipeline.models.heads import classify
 from pipeline.models.inspect.calls import calls
-from pipeline.models.stages import mark, require_size, stages
+from pipeline.models.pretrained import copy, download, load, places
+from pipeline.models.stages import mark, require_size
 from pipeline.registry import MODELS, Fraction
 
 # The mean and the deviation of ImageNet's red, green and blue, as keras.applications.imagenet_utils has them.
@@ -120,14 +118,14 @@ def applications(
     unused = keras.StatelessScope(initialize_variables=False) if weights is None else contextlib.nullcontext()
     with unused, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the weights were found for images of another size
-        theirs = _download(build, options) if weights == "imagenet" else build(**options)
+        theirs = download(build, options) if weights == "imagenet" else build(**options)
     swapped = style == "caffe"
     if weights not in (None, "imagenet"):
-        swapped &= not _load(theirs, Path(weights).expanduser(), architecture)
+        swapped &= not load(theirs, Path(weights).expanduser(), architecture)
     inputs, features = _rebuild(theirs, style, from_file=weights not in (None, "imagenet"))
     model = keras.Model(inputs, classify(features, num_classes, dropout=dropout), name=architecture)
     if weights is not None:
-        _copy(theirs, model, swapped)
+        copy(theirs, model, swapped)
     return model
 
 
@@ -145,64 +143,6 @@ def _preprocess(input_shape: tuple[int, int, int], style: str | None) -> tuple[A
     return inputs, rescaling(inputs)
 
 
-def _download(build: Callable[..., keras.Model], options: dict[str, Any]) -> keras.Model:
-    try:
-        return build(**options)
-    except ValueError as error:  # a width that was not published
-        raise UserError(f"model.weights: {build.__name__} with imagenet: {' '.join(str(error).split())}") from None
-    except Exception as error:  # which is all that Keras raises
-        failed = re.match(r"URL fetch failure on (\S+):", str(error))
-        if not failed:
-            raise
-        url = failed[1]
-        file = url.rpartition("/")[2].replace("NASNet-", "nasnet_").replace("-no-top", "_no_top")
-        raise UserError(
-            f"model.weights: imagenet could not be downloaded; bring {url} from elsewhere as ~/.keras/models/{file}, "
-            "or give its path as model.weights"
-        ) from None
-
-
-def _load(model: keras.Model, path: Path, architecture: str) -> bool:
-    """Fill the network from a file, whole or not at all, and say whether one of this package's models is in it."""
-    if not path.is_file():
-        raise UserError(f"model.weights: there is no file {path}; give imagenet or the path of a file with weights")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # layers that a file left as they were
-            if path.suffix != ".keras":
-                model.load_weights(path)
-                return False
-            source = keras.saving.load_model(path, compile=False, safe_mode=True)
-        found = _places(source)
-        for name, layer in _places(model).items():
-            if getattr(layer, "weights", ()):
-                layer.set_weights(found[name].get_weights())
-        return bool(stages(source))
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, UserWarning, zipfile.BadZipFile):
-        raise UserError(
-            f"model.weights: {path} does not hold the weights of {architecture} without its top; give a .weights.h5, "
-            ".h5 or .keras file of keras.applications with include_top=False, or a run's model.keras"
-        ) from None
-
-
-def _places(model: keras.Model) -> dict[str, keras.Operation]:
-    """Return layers and operations by name; where Keras made it of a count over the process, the count starts anew."""
-    places: dict[str, keras.Operation] = {}
-    counted: dict[str, list[tuple[int, keras.Operation]]] = {}
-    for layer in model.operations:
-        kind = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
-        kind = re.sub(r"([a-z])([A-Z])", r"\1_\2", kind).lower()
-        automatic = re.fullmatch(rf"{kind}(?:_(\d+))?", layer.name)
-        if automatic:
-            counted.setdefault(kind, []).append((int(automatic[1] or 0), layer))
-        else:
-            places[layer.name] = layer
-    for kind, layers in counted.items():
-        for rank, (_, layer) in enumerate(sorted(layers, key=lambda pair: pair[0])):
-            places[f"{kind}_{rank}" if rank else kind] = layer
-    return places
-
-
 def _rebuild(theirs: keras.Model, style: str | None, *, from_file: bool) -> tuple[Any, Any]:
     """Build the network anew, on raw pixels, and return input and features, without the weights.
 
@@ -211,7 +151,7 @@ def _rebuild(theirs: keras.Model, style: str | None, *, from_file: bool) -> tupl
     keras.applications adds only where it downloads the weights itself: weights `from_file` with such statistics get it.
     """
     inputs, pixels = _preprocess(theirs.input_shape[1:], style)
-    names = {layer: name for name, layer in _places(theirs).items()}
+    names = {layer: name for name, layer in places(theirs).items()}
     levels = {names[layer]: stride for stride, layer in _last_of_each_stride(theirs).items()}
     early = _before_first_kernel(theirs)
     adapted = {
@@ -235,20 +175,6 @@ def _rebuild(theirs: keras.Model, style: str | None, *, from_file: bool) -> tupl
 
     built = keras.models.clone_model(theirs, inputs, clone_function=rename, call_function=call)
     return inputs, built.output
-
-
-def _copy(theirs: keras.Model, ours: keras.Model, swapped: bool) -> None:
-    """Copy the weights; `swapped` turns the first kernel, which was trained on blue, green, red, to the usual order."""
-    kernels = [layer for layer in theirs.layers if hasattr(layer, "kernel")]
-    for name, layer in _places(theirs).items():
-        if getattr(layer, "weights", ()):
-            values = layer.get_weights()
-            if swapped and layer is kernels[0]:
-                values[0] = values[0][:, :, ::-1]
-            copied = ours.get_layer(name)
-            copied.set_weights(values)
-            if isinstance(copied, keras.layers.Normalization):
-                copied.finalize_state()  # it computes with constants made of its weights
 
 
 def _before_first_kernel(model: keras.Model) -> set[keras.Operation]:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
-from pipeline.models import applications
+from pipeline.models import applications, pretrained
 from pipeline.models.stages import stages
 from pipeline.registry import MODELS
 
@@ -155,7 +155,7 @@ def test_an_efficientnet_with_published_statistics_is_rescaled_once_more():
         norm.set_weights([np.array([0.485, 0.456, 0.406]), deviation**2, before[2]])
         names = [layer.name for layer in keras.Model(*applications._rebuild(original, None, from_file=False)).layers]
         rescaled = keras.Model(*applications._rebuild(original, None, from_file=True))
-        applications._copy(original, rescaled, swapped=False)
+        pretrained.copy(original, rescaled, swapped=False)
     finally:
         norm.set_weights(before)
     place = names.index("normalization") + 1
@@ -196,7 +196,7 @@ def test_files_that_keras_saves_under_another_name_are_named_so():
         raise Exception("URL fetch failure on https://example.org/nasnet/NASNet-mobile-no-top.h5: None -- no route")
 
     with pytest.raises(UserError, match=r"as ~/.keras/models/nasnet_mobile_no_top.h5, "):
-        applications._download(offline, {})
+        pretrained.download(offline, {})
 
 
 def test_downloaded_weights_are_used(tmp_path, monkeypatch):
