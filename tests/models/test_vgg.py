@@ -66,6 +66,6 @@ def test_an_image_that_is_too_small_is_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "application"), [("vgg16", "VGG16"), ("vgg19", "VGG19")])
 def test_equal_weights_give_the_outputs_of_keras_applications(name, application):
-    ours = MODELS.build(name, (32, 64, 3), 20, stem="imagenet")
+    ours = MODELS.build(name, (32, 64, 3), 20, units=4096)
     build = getattr(keras.applications, application)
     check_equal(ours, build(weights=None, input_shape=(32, 64, 3), classes=20, classifier_activation=None))

@@ -95,6 +95,7 @@ def test_clipping_scales_all_gradients_by_their_common_norm():
     ids=["sgd", "nesterov", "no momentum", "adamw"],
 )
 def test_one_op_a_variable_updates_as_keras_does(name, options, stock):
+    keras.utils.set_random_seed(0)
     nets = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, use_bias=False)]) for _ in range(2)]
     nets[1].set_weights(nets[0].get_weights())
     ours = OPTIMIZERS.build(name, nets[0], None, learning_rate=0.01, weight_decay=0.1, **options)
@@ -103,7 +104,7 @@ def test_one_op_a_variable_updates_as_keras_does(name, options, stock):
         gradient = tf.random.stateless_normal((3, 4), (seed, 0))
         ours.apply([gradient], nets[0].trainable_variables)
         theirs.apply([gradient], nets[1].trainable_variables)
-    np.testing.assert_allclose(*(net.get_weights()[0] for net in nets), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(*(net.get_weights()[0] for net in nets), rtol=1e-4, atol=1e-6)
     found, truth = ([v.numpy() for v in each.variables] for each in (ours, theirs))
     for a, b in zip(found, truth, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
