@@ -252,3 +252,10 @@ def differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]
             found |= differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         return found
     return {} if old == new else {path: (old, new)}
+
+
+def value_at(values: Any, key: str) -> Any:
+    """Return what stands at a dotted key of a nested mapping, None where there is nothing."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values

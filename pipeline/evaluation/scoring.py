@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.evaluation.statistics import Interval, interval
 from pipeline.registry import TASKS
 from pipeline.runs import Run, write_atomically
-from pipeline.tasks.base import Scores, Task
+from pipeline.tasks.base import Scores, Task, join
 
 Predict = Callable[[np.ndarray], np.ndarray]
 SCORES = "scores.npz"
@@ -122,8 +122,7 @@ def score(predict: Predict, prepared: Prepared, task: Task, batch_size: int, *, 
         ids.extend(names)
     if not ids:
         raise UserError("there is no image to score; check the split and its corrupt files.")
-    scores = {name: np.concatenate([part[name] for part in collected]) for name in collected[0]}
-    return Scored(scores, tuple(ids), tuple(mistakes))
+    return Scored(join(collected), tuple(ids), tuple(mistakes))
 
 
 def _mistakes(

@@ -14,7 +14,7 @@ from pipeline.config import Experiment
 from pipeline.errors import UserError
 from pipeline.evaluation.scoring import scoring_task
 from pipeline.ops.intervals import student
-from pipeline.runs import write_atomically
+from pipeline.runs import value_at, write_atomically
 from pipeline.studies.compare import LEVEL, holm
 from pipeline.studies.trials import metrics_of, train_and_score
 from pipeline.tasks.base import Task
@@ -66,7 +66,7 @@ def ingredients(experiment: Experiment) -> dict[str, str]:
         title = name if names.count(name) == 1 else f"{name} {names[: position + 1].count(name)}"
         found[title] = f"data.augment={yaml.safe_dump(rest, default_flow_style=True, width=10_000).strip()}"
     for key, off in _OFF.items():
-        own = _at(values, key)
+        own = value_at(values, key)
         if own is not None and off not in (own, _name(own)):
             found[key.partition(".")[2]] = f"{key}={yaml.safe_dump(off).partition(chr(10))[0]}"
     return found
@@ -143,12 +143,6 @@ def _verdict(gained: float, p_value: float) -> str:
     if p_value >= LEVEL:
         return "not shown"
     return "hurts" if gained > 0 else "helps"
-
-
-def _at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
 
 
 def _name(value: Any) -> Any:

@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.errors import UserError
 from pipeline.evaluation.scoring import load_scores, scoring_task
 from pipeline.evaluation.statistics import compare, interval
-from pipeline.runs import Run, differences
+from pipeline.runs import Run, differences, value_at
 from pipeline.tasks.base import Scores, Task
 
 LEVEL = 0.05
@@ -140,15 +140,16 @@ def _settings(runs: Sequence[Run]) -> pd.DataFrame:
     values = [run.experiment.model_dump(mode="json") for run in runs]
     keys = dict.fromkeys(key for other in values[1:] for key in differences(values[0], other))
     return pd.DataFrame(
-        [{"key": key, **{str(run.path): _at(one, key) for run, one in zip(runs, values, strict=True)}} for key in keys],
+        [
+            {"key": key, **{str(run.path): _shown(value_at(one, key)) for run, one in zip(runs, values, strict=True)}}
+            for key in keys
+        ],
         columns=["key", *(str(run.path) for run in runs)],
     )
 
 
-def _at(values: Any, key: str) -> str:
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, dict) else None
-    return "–" if values is None else str(values)
+def _shown(value: Any) -> str:
+    return "–" if value is None else str(value)
 
 
 def _ranges(low: pd.Series, high: pd.Series, form: str) -> list[str]:

@@ -1,11 +1,9 @@
 """Cross-validation: how good an experiment is where no images can be spared for a test of their own."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from pipeline.config import Experiment
@@ -14,7 +12,7 @@ from pipeline.evaluation.statistics import interval
 from pipeline.ops.intervals import student
 from pipeline.runs import Run, write_atomically
 from pipeline.studies.trials import metrics_of, train_and_score
-from pipeline.tasks.base import Scores
+from pipeline.tasks.base import join
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +66,7 @@ def _summarise(runs: list[Run]) -> pd.DataFrame:
     own = runs[0].experiment.task
     task = scoring_task(own.name, runs[0].classes, own.options)
     metrics = [metrics_of(run) for run in runs]
-    pooled = _join([load_scores(run.evaluation_dir("test"))[1] for run in runs])
+    pooled = join([load_scores(run.evaluation_dir("test"))[1] for run in runs])
     rows = []
     for name, measure in task.measures.items():
         mean = student([one[name].value for one in metrics], overlap=1 / (len(runs) - 1))
@@ -81,7 +79,3 @@ def _summarise(runs: list[Run]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def _join(parts: list[Mapping[str, np.ndarray]]) -> Scores:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

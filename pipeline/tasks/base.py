@@ -1,6 +1,6 @@
 """The task protocol: what a label means, how wrong an answer is, and how answers are scored example by example."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -9,6 +9,11 @@ import numpy as np
 import pandas as pd
 
 Scores = dict[str, np.ndarray]
+
+
+def join(parts: Sequence[Scores]) -> Scores:
+    """Put the per-example results of several batches or splits one after the other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from keras import ops
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from pipeline.registry import OPTIMIZERS, Fraction
-from pipeline.training.optimizers import built, common_settings
+from pipeline.training.optimizers import built
 
 
 @OPTIMIZERS.register
@@ -22,8 +22,16 @@ def rmsprop(
     weight_decay: NonNegativeFloat = 0.0,
 ) -> keras.Optimizer:
     """RMSprop (Tieleman and Hinton 2012, lecture 6.5), with momentum as the MobileNets were trained."""
-    settings = common_settings(learning_rate, weight_decay, clip_norm)
-    return built(keras.optimizers.RMSprop(rho=rho, momentum=momentum, epsilon=epsilon, **settings), model)
+    return built(
+        keras.optimizers.RMSprop,
+        model,
+        learning_rate,
+        weight_decay,
+        clip_norm,
+        rho=rho,
+        momentum=momentum,
+        epsilon=epsilon,
+    )
 
 
 @OPTIMIZERS.register
@@ -37,8 +45,7 @@ def nadam(
     weight_decay: NonNegativeFloat = 0.0,
 ) -> keras.Optimizer:
     """Adam with Nesterov's momentum (Dozat 2016, ICLR workshop)."""
-    settings = common_settings(learning_rate, weight_decay, clip_norm)
-    return built(keras.optimizers.Nadam(beta_1=beta_1, beta_2=beta_2, **settings), model)
+    return built(keras.optimizers.Nadam, model, learning_rate, weight_decay, clip_norm, beta_1=beta_1, beta_2=beta_2)
 
 
 @OPTIMIZERS.register
@@ -52,8 +59,7 @@ def radam(
     weight_decay: NonNegativeFloat = 0.0,
 ) -> keras.Optimizer:
     """Rectified Adam: its own warmup, from the variance of the first steps (arXiv 1908.03265)."""
-    settings = common_settings(learning_rate, weight_decay, clip_norm)
-    return built(_RectifiedAdam(beta_1=beta_1, beta_2=beta_2, **settings), model)
+    return built(_RectifiedAdam, model, learning_rate, weight_decay, clip_norm, beta_1=beta_1, beta_2=beta_2)
 
 
 @OPTIMIZERS.register
@@ -67,8 +73,7 @@ def lion(
     weight_decay: NonNegativeFloat = 0.1,
 ) -> keras.Optimizer:
     """Signs of momentum: a third to a tenth of Adam's rate, ten times its decay (arXiv 2302.06675)."""
-    settings = common_settings(learning_rate, weight_decay, clip_norm)
-    return built(keras.optimizers.Lion(beta_1=beta_1, beta_2=beta_2, **settings), model)
+    return built(keras.optimizers.Lion, model, learning_rate, weight_decay, clip_norm, beta_1=beta_1, beta_2=beta_2)
 
 
 @OPTIMIZERS.register
@@ -82,8 +87,7 @@ def lamb(
     weight_decay: NonNegativeFloat = 0.01,
 ) -> keras.Optimizer:
     """Adam with a step in proportion to each variable's norm, for large batches (arXiv 1904.00962)."""
-    settings = common_settings(learning_rate, weight_decay, clip_norm)
-    return built(keras.optimizers.Lamb(beta_1=beta_1, beta_2=beta_2, **settings), model)
+    return built(keras.optimizers.Lamb, model, learning_rate, weight_decay, clip_norm, beta_1=beta_1, beta_2=beta_2)
 
 
 @OPTIMIZERS.register
@@ -95,9 +99,8 @@ def adafactor(
     weight_decay: NonNegativeFloat = 0.0,
 ) -> keras.Optimizer:
     """Adam with row and column sums in place of its second moments: less memory (arXiv 1804.04235)."""
-    settings = common_settings(learning_rate, weight_decay, clip_norm)
     # Relative steps would overrule the schedule.
-    return built(keras.optimizers.Adafactor(relative_step=False, **settings), model)
+    return built(keras.optimizers.Adafactor, model, learning_rate, weight_decay, clip_norm, relative_step=False)
 
 
 @OPTIMIZERS.register
@@ -110,8 +113,15 @@ def muon(
     weight_decay: NonNegativeFloat = 0.01,
 ) -> keras.Optimizer:
     """Orthogonal steps for dense kernels, AdamW for the rest, convolutions too (Jordan 2024; arXiv 2502.16982)."""
-    settings = common_settings(learning_rate, weight_decay, clip_norm)
-    return built(keras.optimizers.Muon(momentum=momentum, adam_weight_decay=weight_decay, **settings), model)
+    return built(
+        keras.optimizers.Muon,
+        model,
+        learning_rate,
+        weight_decay,
+        clip_norm,
+        momentum=momentum,
+        adam_weight_decay=weight_decay,
+    )
 
 
 class _RectifiedAdam(keras.optimizers.Adam):

@@ -18,10 +18,7 @@ class WeightAverage:
         """Create the averages, equal to the weights; call it under the strategy's scope."""
         self.decay, self._strategy = decay, tf.distribute.get_strategy()
         self._weights = model.trainable_variables
-        self.variables = [
-            keras.Variable(weight.numpy(), dtype=weight.dtype, trainable=False, name=f"average_{index}")
-            for index, weight in enumerate(self._weights)
-        ]
+        self.variables = _copies(self._weights, "average")
 
     def update(self, step: tf.Tensor) -> None:
         """Move towards the weights after optimizer step `step` (0 is the first), across replicas, in a graph."""
@@ -57,10 +54,7 @@ class Lookahead:
         """Create the slow weights, equal to the weights; call it under the strategy's scope."""
         self.every, self.share, self._strategy = every, share, tf.distribute.get_strategy()
         self._weights = model.trainable_variables
-        self.variables = [
-            keras.Variable(weight.numpy(), dtype=weight.dtype, trainable=False, name=f"slow_{index}")
-            for index, weight in enumerate(self._weights)
-        ]
+        self.variables = _copies(self._weights, "slow")
 
     def update(self, step: tf.Tensor) -> None:
         """Meet in between after optimizer step `step` (0 is the first) if it is time, across replicas, in a graph."""
@@ -69,6 +63,13 @@ class Lookahead:
         for slow, fast in zip(self.variables, self._weights, strict=True):
             self._strategy.extended.update(slow.value, _approach, args=(fast.value, share), group=False)
             self._strategy.extended.update(fast.value, _jump, args=(slow.value, due), group=False)
+
+
+def _copies(weights: list[keras.Variable], name: str) -> list[keras.Variable]:
+    return [
+        keras.Variable(weight.numpy(), dtype=weight.dtype, trainable=False, name=f"{name}_{index}")
+        for index, weight in enumerate(weights)
+    ]
 
 
 def _jump(weight: tf.Variable, target: tf.Tensor, due: tf.Tensor) -> None:

@@ -24,8 +24,7 @@ def sgd(
     weight_decay: NonNegativeFloat = 0.0,
 ) -> keras.Optimizer:
     """Stochastic gradient descent with momentum; weight decay is decoupled, scaled by the learning rate."""
-    settings = common_settings(learning_rate, weight_decay, clip_norm)
-    return built(_Sgd(momentum=momentum, nesterov=nesterov, **settings), model)
+    return built(_Sgd, model, learning_rate, weight_decay, clip_norm, momentum=momentum, nesterov=nesterov)
 
 
 @OPTIMIZERS.register
@@ -39,8 +38,7 @@ def adam(
     epsilon: PositiveFloat = 1e-7,
 ) -> keras.Optimizer:
     """Adam (arXiv 1412.6980), without weight decay."""
-    settings = common_settings(learning_rate, 0.0, clip_norm)
-    return built(_Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **settings), model)
+    return built(_Adam, model, learning_rate, 0.0, clip_norm, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
 
 
 @OPTIMIZERS.register
@@ -55,8 +53,7 @@ def adamw(
     weight_decay: NonNegativeFloat = 0.01,
 ) -> keras.Optimizer:
     """Adam with decoupled weight decay, scaled by the learning rate (arXiv 1711.05101)."""
-    settings = common_settings(learning_rate, weight_decay, clip_norm)
-    return built(_Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, **settings), model)
+    return built(_Adam, model, learning_rate, weight_decay, clip_norm, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon)
 
 
 def decays(variable: keras.Variable) -> bool:
@@ -67,13 +64,16 @@ def decays(variable: keras.Variable) -> bool:
     return len(variable.shape) >= 2
 
 
-def common_settings(learning_rate: float, weight_decay: float, clip_norm: float | None) -> dict[str, Any]:
-    """Return what every Keras optimizer takes; a weight decay of 0 is none."""
-    return {"learning_rate": learning_rate, "weight_decay": weight_decay or None, "global_clipnorm": clip_norm}
-
-
-def built(optimizer: keras.Optimizer, model: keras.Model) -> keras.Optimizer:
-    """Build an optimizer for a model's variables, with weight decay where it belongs."""
+def built(
+    rule: type[keras.Optimizer],
+    model: keras.Model,
+    learning_rate: float,
+    weight_decay: float,
+    clip_norm: float | None,
+    **own: Any,
+) -> keras.Optimizer:
+    """Build an optimizer for a model's variables, with weight decay where it belongs; a decay of 0 is none."""
+    optimizer = rule(learning_rate=learning_rate, weight_decay=weight_decay or None, global_clipnorm=clip_norm, **own)
     # By variable, not by name: Keras searches names for a pattern, and "beta" would also match a layer called "beta1".
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if not decays(v)])
     optimizer.build(model.trainable_variables)
