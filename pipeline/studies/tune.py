@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from pipeline.training.setup import open_task
 log = logging.getLogger(__name__)
 
 _RECORD = "trial.json"  # written last: where it stands, the trial is over
+_PATIENCE = 600  # seconds that a worker waits for the chief
 _NOTHING = {1: 0.0, -1: -10.0}  # what cannot win scores before any other has: no answer right, or a loss of 10
 
 
@@ -197,15 +199,26 @@ def weigh(experiment: Experiment, task: Task) -> tuple[int, float]:
 def _claim(folder: Path, experiment: Experiment) -> None:
     """Note in the folder whose search it is; raise UserError where it is another's. More trials are the same search."""
     path = folder / "search.yaml"
+    if _is_worker():
+        _await(path)
     if path.exists():
         old, new = (one.model_dump(mode="json") for one in (Experiment.load(path), experiment))
         changed = [key for key in differences(old, new) if key != "search.trials"]
         if changed:
             raise UserError(f"{folder} is another search (its {changed[0]} differs); give another --out")
-    elif not _is_worker() and folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} exists and is not a search; give another --out")
     if not _is_worker():
         write_atomically(path, experiment.to_yaml())
+
+
+def _await(path: Path) -> None:
+    """Wait for what the chief writes first: a worker's own files would make the folder look like someone else's."""
+    until = time.monotonic() + _PATIENCE
+    while not path.exists():
+        if time.monotonic() > until:
+            raise UserError(f"no {path} after {_PATIENCE} s: start the chief, with the same --out on a shared disk")
+        time.sleep(0.2)
 
 
 def _is_worker() -> bool:

@@ -1,9 +1,11 @@
 """A search finds what was planted, goes on where it stopped, and never lets a trial beyond the limits win."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -174,24 +176,33 @@ def test_a_name_is_set_before_its_options():
 
 
 @pytest.mark.slow
-def test_a_chief_and_a_worker_share_one_search(tmp_path):
+def test_a_chief_and_a_worker_that_was_there_first_share_one_search(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(Path(__file__).parent / "tune_main.py"), str(tmp_path / "search")]
-    chief, worker = (
-        subprocess.Popen(command, env=os.environ | shared | {"KERASTUNER_TUNER_ID": name}, stderr=subprocess.PIPE)
-        for name in ("chief", "worker0")
-    )
-    try:
-        outputs = [process.communicate(timeout=120)[1].decode() for process in (worker, chief)]
-    finally:
-        for process in (worker, chief):
-            process.kill()
+    with contextlib.ExitStack() as stack:
+        outputs, processes = [], []
+        for name, head_start in (("worker0", 10), ("chief", 0)):
+            variables = os.environ | shared | {"KERASTUNER_TUNER_ID": name}
+            process = stack.enter_context(subprocess.Popen(command, env=variables, stderr=subprocess.PIPE))
+            stack.callback(process.kill)
+            processes.append(process)
+            time.sleep(head_start)
+        outputs = [process.communicate(timeout=240)[1].decode() for process in processes]
     assert "worker 6 tried" in outputs[0], outputs[0]
     assert "chief 1 tried" in outputs[1], outputs[1]  # the best, on test
     assert len(pd.read_csv(tmp_path / "search" / "trials.csv")) == 6
+
+
+def test_a_worker_says_that_no_chief_has_begun(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
+    monkeypatch.setattr(module, "_PATIENCE", 0)
+    with pytest.raises(UserError, match=r"no .*search\.yaml after 0 s: start the chief"):
+        tune(planted.experiment(trials=1), tmp_path / "search")
+    assert not (tmp_path / "search").exists()
 
 
 @pytest.mark.slow
