@@ -42,8 +42,9 @@ def audit(prepared: Mapping[str, Prepared], classes: tuple[str, ...]) -> pd.Data
     """Return one row per finding: `finding`, `where`, `images` (how many it concerns), `examples` (ids).
 
     duplicate: the same picture more than once in one split. leak: a picture of the test or the validation split that is
-    in another split, too. near duplicate, near leak: likewise, but nearly the same and not equal. conflict: the same
-    picture with different labels. rare: a class with ten times fewer training images than the most frequent one.
+    in another split, too. conflict: the same picture with different labels. near duplicate, near leak, near conflict:
+    likewise, but nearly the same and not equal. rare: a class with ten times fewer training images than the most
+    frequent one.
     """
     groups: dict[bytes, list[_Seen]] = defaultdict(list)
     looks: list[_Look] = []
@@ -54,7 +55,15 @@ def audit(prepared: Mapping[str, Prepared], classes: tuple[str, ...]) -> pd.Data
                 looks.append(_Look(digest, seen, thumbnail))
             groups[digest].append(seen)
     same = [group for group in groups.values() if len(group) > 1]
-    rows = [*_duplicates(same), *_leaks(same), *_near(looks), *_conflicts(same, classes), *_rare(groups, classes)]
+    alike = _alike(looks)
+    rows = [
+        *_duplicates(same),
+        *_leaks(same),
+        *_near(alike, list(prepared)),
+        *_conflicts("conflict", same, classes, " = "),
+        *_conflicts("near conflict", alike, classes, " ≈ "),
+        *_rare(groups, classes),
+    ]
     return pd.DataFrame(rows, columns=["finding", "where", "images", "examples"])
 
 
@@ -93,25 +102,33 @@ def _leaks(same: list[list[_Seen]]) -> Iterator[tuple]:
             yield "leak", " and ".join(splits), held_out, _name(groups)
 
 
-def _near(looks: list[_Look]) -> Iterator[tuple]:
+def _alike(looks: list[_Look]) -> list[list[_Seen]]:
+    """Return the pairs that are nearly, but not quite, the same, in the order they were seen."""
+    pairs = {
+        pair
+        for indices in near.near_pairs(np.stack([look.thumbnail for look in looks]))
+        for pair in zip(*(part.tolist() for part in indices), strict=True)
+    }
+    return [[looks[i].seen, looks[j].seen] for i, j in sorted(pairs) if looks[i].digest != looks[j].digest]
+
+
+def _near(alike: list[list[_Seen]], order: list[str]) -> Iterator[tuple]:
     """Count, for each pair of splits, the images of the later one that are nearly one of the earlier."""
-    found: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
-    for first, second in near.near_pairs(np.stack([look.thumbnail for look in looks])):
-        for i, j in zip(first.tolist(), second.tolist(), strict=True):
-            if looks[i].digest != looks[j].digest:
-                found[looks[i].seen.split, looks[j].seen.split].setdefault(j, i)
-    order = list(dict.fromkeys(look.seen.split for look in looks))
-    for earlier, later in sorted(found, key=lambda pair: (pair[0] != pair[1], *map(order.index, pair))):
-        pairs = [[looks[i].seen, looks[j].seen] for j, i in sorted(found[earlier, later].items())]
+    found: dict[tuple[str, str], dict[_Seen, list[_Seen]]] = defaultdict(dict)
+    for pair in alike:
+        found[pair[0].split, pair[1].split].setdefault(pair[1], pair)
+    for earlier, later in sorted(found, key=lambda splits: (splits[0] != splits[1], *map(order.index, splits))):
+        pairs = list(found[earlier, later].values())
         kind, where = ("near duplicate", later) if earlier == later else ("near leak", f"{earlier} and {later}")
         yield kind, where, len(pairs), _name(pairs, " ≈ ")
 
 
-def _conflicts(same: list[list[_Seen]], classes: tuple[str, ...]) -> Iterator[tuple]:
-    torn = [group for group in same if len({one.label for one in group}) > 1]
+def _conflicts(finding: str, groups: list[list[_Seen]], classes: tuple[str, ...], sign: str) -> Iterator[tuple]:
+    torn = [group for group in groups if len({one.label for one in group}) > 1]
     if torn:
-        pairs = {classes[one.label] for one in torn[0]}
-        yield "conflict", f"such as {' and '.join(sorted(pairs))}", sum(map(len, torn)), _name(torn)
+        pair = sorted({classes[one.label] for one in torn[0]})
+        images = {one for group in torn for one in group}
+        yield finding, f"such as {' and '.join(pair)}", len(images), _name(torn, sign)
 
 
 def _rare(groups: Mapping[bytes, list[_Seen]], classes: tuple[str, ...]) -> Iterator[tuple]:

@@ -66,6 +66,13 @@ def test_near_copies_are_told_apart_from_copies(folder):
     }
 
 
+def test_a_near_copy_with_another_label_is_a_conflict(folder):
+    picture = Image.fromarray(np.random.default_rng(1).integers(0, 240, (6, 6, 3), np.uint8)).resize((64, 64))
+    picture.save(folder / "train" / "bee" / "first.png")
+    picture.resize((50, 50)).save(folder / "train" / "ant" / "mislabelled.png")
+    assert found(folder) == {("near duplicate", "train"): 1, ("near conflict", "such as ant and bee"): 2}
+
+
 def test_a_rare_class_is_named(folder):
     for path in list((folder / "train" / "bee").iterdir())[1:]:
         path.unlink()
