@@ -83,12 +83,6 @@ class Indexed:
     valid: tf.Tensor  # int64 indices
     decode: Decode
 
-    @property
-    def gives_files(self) -> bool:
-        """Whether images come as encoded files."""
-        spec = tf.data.Dataset.range(1).map(self.load).element_spec
-        return spec["image"].dtype == tf.string
-
     def training(self, order: Order) -> tf.data.Dataset:
         count = self.valid.shape[0]
         positions = tf.data.Dataset.range(order.start * order.batch_size, order.stop * order.batch_size)

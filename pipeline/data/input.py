@@ -11,7 +11,7 @@ from pipeline.data.augment import Augment, compile_augmentations
 from pipeline.data.batches import Indexed, Memory, Order, Reader, read_split
 from pipeline.data.fitting import ExactDecode, QuickDecode
 from pipeline.data.preprocess import Preprocess
-from pipeline.data.source import Sample, Split
+from pipeline.data.source import Sample, Split, gives_files
 from pipeline.data.verify import Verified, verify
 from pipeline.errors import UserError
 
@@ -54,14 +54,17 @@ class Prepared:
     ) -> tf.data.Dataset:
         """Return the batches of steps `start_step` to `total_steps`: image float32 (B, H, W, C) in 0..255, and y.
 
+        Where samples have a weight it comes third, float32 (B,).
+
         A batch is a function of the seed and its step alone: it is the same whatever the start step was.
         """
         order = Order(batch_size, seed, start_step, total_steps, self.steps_per_epoch(batch_size))
         reader, change = _hasten(self.reader, compile_augmentations(augment, self.classes, self.fields), order)
 
-        def finish(step: tf.Tensor, batch: Sample) -> tuple[tf.Tensor, Any]:
+        def finish(step: tf.Tensor, batch: Sample) -> tuple[Any, ...]:
             batch = change(_with_int_masks(batch), order.augment_seed(step))
-            return batch["image"], encode(batch)
+            weights = (batch["weight"],) if "weight" in batch else ()
+            return batch["image"], encode(batch), *weights
 
         numbered = tf.data.Dataset.zip(tf.data.Dataset.range(start_step, total_steps), reader.training(order))
         return _run(numbered.map(finish, _BATCHES_AT_ONCE))
@@ -103,6 +106,7 @@ def prepare(
     """
     if not split.count:
         raise UserError(f"the split {name!r} is empty: it has no image that can be used.")
+    fields = (*fields, "weight") if split.weighted else fields
     verified = verify(split, preprocess, fields, classes, cache_bytes)
     corrupt = (*(split.refused or ()), *verified.failed)
     _report(split, verified, max_corrupt, name)
@@ -143,7 +147,9 @@ def _hasten(reader: Reader, augment: Augment, order: Order) -> tuple[Reader, Aug
 
     That is: stretched images without masks or boxes, whose pixels are interpolated again anyhow.
     """
-    is_simple = isinstance(reader, Indexed) and set(reader.decode.fields) == {"label"} and reader.gives_files
+    is_simple = (
+        isinstance(reader, Indexed) and set(reader.decode.fields) <= {"label", "weight"} and gives_files(reader.load)
+    )
     if not (is_simple and augment.interpolates and reader.decode.preprocess.resize == "stretch"):
         return reader, augment
     preprocess, fields = reader.decode.preprocess, reader.decode.fields

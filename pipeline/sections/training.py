@@ -29,6 +29,15 @@ class Folds(Section):
         return self
 
 
+class Pseudo(Section):
+    """Images that a trained run labelled, which join train: `pipeline pseudo` writes the table."""
+
+    images: str  # the folder that the table's paths are relative to
+    labels: str  # a CSV with the columns image, label and probabilities
+    weight: PositiveFloat = 1.0  # of one of them in the loss, where an image that a person labelled weighs 1
+    soft: bool = False  # learn the probabilities instead of the likeliest class
+
+
 class Data(Section):
     """Which images, and how they become batches."""
 
@@ -40,6 +49,7 @@ class Data(Section):
     augment: list[component(AUGMENTATIONS)] = Field(default_factory=list)
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # cut from train where the source has no validation split
     folds: Folds | None = None  # leaves the source's own test split alone
+    pseudo: Pseudo | None = None
     cache_mb: NonNegativeInt = 1024  # decoded images are kept in memory up to this size
     max_corrupt: Fraction = 0.01  # more corrupt images than this share are an error
 

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.config import Experiment
 from pipeline.data.input import Prepared
 from pipeline.data.opening import decode_split, open_source
+from pipeline.data.pseudo import with_pseudo
 from pipeline.data.source import Source
 from pipeline.errors import UserError
 from pipeline.registry import MODELS, OPTIMIZERS, SCHEDULES, TASKS
@@ -21,11 +22,13 @@ from pipeline.training.runtime import Runtime, dtype_policy
 
 
 def open_task(experiment: Experiment) -> tuple[Source, Task]:
-    """Open an experiment's source, with a validation split, and its task; no image is decoded.
+    """Open an experiment's source, with a validation split and pseudo-labels, and its task; no image is decoded.
 
     Raises UserError when the source lacks what the task needs.
     """
     source = open_source(experiment.data, experiment.train.seed)
+    if experiment.data.pseudo:
+        source = with_pseudo(source, experiment.data.pseudo)
     task = TASKS.build(experiment.task.name, source.classes, _label_counts(source), **experiment.task.options)
     _check_fields(experiment, source, task)
     return source, task

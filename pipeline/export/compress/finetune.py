@@ -51,7 +51,7 @@ class Finetuning:
             total_steps=count,
             encode=self.task.encode,
         )
-        return iter(chosen)
+        return iter(chosen.map(lambda image, y, *weight: (image, y)))
 
     def __call__(
         self,
