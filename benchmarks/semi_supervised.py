@@ -1,6 +1,6 @@
 """What pseudo-labels are worth: few labelled images of CIFAR-10 alone, and with what a first training says of others.
 
-    python -m benchmarks.semi_supervised DATA FOLDER [--per-class 100] [--unlabelled 20000] [--precision 0.9]
+    python -m benchmarks.semi_supervised DATA FOLDER [--per-class 100] [--unlabelled 20000] [--threshold 0.95]
 
 DATA holds train/<class>/*.jpg and test/<class>/*.jpg. Of train, `--per-class` images keep their labels (a fifth of them
 for validation) and others lose them. A ResNet-8 is trained on the labelled images; it labels the others, as
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--per-class", type=int, default=100)
     parser.add_argument("--unlabelled", type=int, default=20_000)
-    parser.add_argument("--precision", type=float, default=0.9)
+    parser.add_argument("--threshold", type=float, default=0.95)
     arguments = parser.parse_args()
     from pipeline.studies.compare import compare_runs
     from pipeline.studies.pseudo_label import pseudo_label
@@ -38,7 +38,7 @@ def main() -> None:
     alone = train_and_score(experiment(folder / "labelled", 8 * arguments.per_class), folder / "alone")
     labels = folder / "pseudo"
     if not labels.exists():
-        print(pseudo_label(alone, folder / "unlabelled", labels, precision=arguments.precision).summary())
+        print(pseudo_label(alone, folder / "unlabelled", labels, threshold=arguments.threshold).summary())
     given = pd.read_csv(labels / "labels.csv")
     right = np.mean([truth[image] == label for image, label in zip(given["image"], given["label"], strict=True)])
     print(pd.read_csv(labels / "thresholds.csv").to_string(index=False))

@@ -19,7 +19,7 @@ from pipeline.data.files import list_images, unlabelled_files
 from pipeline.data.headers import EXTENSIONS
 from pipeline.data.input import Prepared
 from pipeline.data.opening import decode_split, open_source
-from pipeline.data.pseudo import ABOUT, COLUMNS
+from pipeline.data.pseudo import ABOUT
 from pipeline.errors import UserError
 from pipeline.evaluation.scoring import Predict, keras_predictor, load_model, score, scoring_task
 from pipeline.ops.intervals import wilson
@@ -34,7 +34,7 @@ SKEW = 2.0  # times more pseudo-labels for each labelled image than the median c
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """A folder with `labels.csv`, `student.yaml`, the experiment that learns from it, `thresholds.csv` and `about.json`.
+    """A folder of `labels.csv`, `thresholds.csv`, `about.json`, and `student.yaml`, the experiment that learns from it.
 
     `thresholds` has a row per threshold: threshold, the validation images above it, their mean confidence, and the
     share of them that is right (precision, low, high), and the unlabelled images above it. `counts` has a row per
@@ -50,8 +50,8 @@ class PseudoLabels:
         """Say how many images were kept, how right such labels are, and what was left out."""
         told = self.about
         return (
-            f"{told['kept']} of {told['images']} images labelled at a confidence of {told['threshold']:.4g} or more; of "
-            f"{told['n']} validation images that sure {told['precision']:.1%} are right [{told['low']:.1%}, "
+            f"{told['kept']} of {told['images']} images labelled at a confidence of {told['threshold']:.4g} or more; "
+            f"of {told['n']} validation images that sure {told['precision']:.1%} are right [{told['low']:.1%}, "
             f"{told['high']:.1%}]; left out: {told['unsure']} below it, {told['copies']} copies of labelled images, "
             f"{told['crowding']} of classes that crowd out others"
         )
@@ -92,8 +92,8 @@ def pseudo_label(
     unlabelled = _open_images(experiment, images)
     source = open_source(experiment.data, experiment.train.seed)
     known = {
-        split: decode_split(experiment.data, source.splits[split], ("label",), len(run.classes), split)
-        for split in ("train", "validation", "test")
+        name: decode_split(experiment.data, split, ("label",), len(run.classes), name)
+        for name, split in source.splits.items()
     }
     task = scoring_task(experiment.task.name, run.classes, experiment.task.options)
     predict, size = keras_predictor(load_model(run), task), experiment.data.batch_size
@@ -102,14 +102,13 @@ def pseudo_label(
         threshold = _threshold_for(precision, checked)
     ids, probabilities = _answers(predict, unlabelled, size)
     table = tabulate(checked, probabilities, threshold)
-    kept, left_out = _choose(
-        ids, probabilities, threshold, source.splits["train"].labels, find_copies(unlabelled, known)
-    )
+    labels = source.splits["train"].labels
+    kept, left_out = _choose(ids, probabilities, threshold, labels, find_copies(unlabelled, known))
     at = table[table["threshold"] == threshold].iloc[0]
     figures = {"n": int(at["validation"]), **{key: float(at[key]) for key in ("precision", "low", "high")}}
     about = {"teacher": str(run.path), "folder": str(images), "threshold": threshold, **figures}
     about |= {"images": len(ids), "kept": len(kept), **left_out}
-    counts = _count(run.classes, source.splits["train"].labels, probabilities[kept])
+    counts = _count(run.classes, labels, probabilities[kept])
     found = PseudoLabels(out, about, table, counts)
     _write(found, run, [ids[index] for index in kept], probabilities[kept])
     return found
@@ -210,8 +209,8 @@ def _write(found: PseudoLabels, run: Run, ids: Sequence[str], probabilities: np.
     """Write the folder, the student's experiment last: where it is, the rest is."""
     names = np.array(run.classes, dtype=object)[probabilities.argmax(axis=1)]
     told = [json.dumps([round(float(p), 6) for p in row]) for row in probabilities]
-    columns = (ids, names, probabilities.max(axis=1).round(6), told)
-    rows = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+    sure = probabilities.max(axis=1).round(6)
+    rows = pd.DataFrame({"image": ids, "label": names, "confidence": sure, "probabilities": told})
     folder = found.folder
     write_atomically(folder / "labels.csv", rows.to_csv(index=False))
     write_atomically(folder / "thresholds.csv", found.thresholds.to_csv(index=False))

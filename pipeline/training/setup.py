@@ -5,8 +5,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from pipeline.config import Experiment
+from pipeline.data.difficulty import pace
 from pipeline.data.input import Prepared
 from pipeline.data.opening import decode_split, open_source
 from pipeline.data.pseudo import with_pseudo
@@ -14,10 +16,12 @@ from pipeline.data.source import Source
 from pipeline.errors import UserError
 from pipeline.registry import MODELS, OPTIMIZERS, SCHEDULES, TASKS
 from pipeline.runs import Run
+from pipeline.sections.training import Curriculum
 from pipeline.tasks.base import Task
 from pipeline.training.callbacks import standard_callbacks
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.loop import Batches, Loop, Settings
+from pipeline.training.resizing import size_of
 from pipeline.training.runtime import Runtime, dtype_policy
 
 
@@ -114,19 +118,33 @@ def build_batches(experiment: Experiment, task: Task, prepared: dict[str, Prepar
     training, validation = prepared["train"], prepared["validation"]
     steps_per_epoch = training.steps_per_epoch(size)
     augment = [(component.name, component.options) for component in data.augment]
-    return Batches(
-        training=lambda step: training.training(
+    curriculum = settings.curriculum or Curriculum()
+    phases, pacing = curriculum.sizes, None
+    if curriculum.easy_first:
+        pacing = pace(training, curriculum.easy_first, settings.epochs * steps_per_epoch)
+    sizes = [size_of(epoch, settings.epochs, phases) for epoch in range(settings.epochs)]
+
+    def training_from(step: int) -> tf.data.Dataset:
+        epoch = step // steps_per_epoch
+        alike = next((other for other in range(epoch, len(sizes)) if sizes[other] != sizes[epoch]), len(sizes))
+        return training.training(
             batch_size=size,
             augment=augment,
             seed=settings.seed,
             start_step=step,
-            total_steps=settings.epochs * steps_per_epoch,
+            total_steps=alike * steps_per_epoch,
             encode=task.encode,
-        ),
+            image_size=sizes[epoch],
+            pacing=pacing,
+        )
+
+    return Batches(
+        training=training_from,
         validation=validation.evaluation(data.batch_size, task.encode).map(_without_id),
         size=size,
         steps_per_epoch=steps_per_epoch,
         validation_steps=-(-validation.count // data.batch_size),
+        size_of=sizes.__getitem__,
     )
 
 

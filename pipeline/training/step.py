@@ -122,7 +122,7 @@ def distributed(dataset: tf.data.Dataset, runtime: Runtime) -> Any:
 
 
 def _replica_step(parts: Parts, runtime: Runtime, accumulate: int) -> Callable[..., tf.Tensor]:
-    """Return a function (x, y) or (x, y, weight of each example) that takes one step and returns this share of its loss."""
+    """Return a function of (x, y) or (x, y, weight) that takes one step and gives its share of the loss."""
     model, optimizer = parts.model, parts.optimizer
     weights = model.trainable_variables
     shares = runtime.replicas * accumulate
