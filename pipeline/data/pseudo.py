@@ -27,9 +27,8 @@ def with_pseudo(source: Source, pseudo: Pseudo) -> Source:
 
     Raises UserError for a source whose images are not files, and for a table that cannot be read or has other classes.
     """
+    require_files(source)
     train = source.splits["train"]
-    if source.fields != {"label"} or train.load is None or not gives_files(train.load):
-        raise UserError("data.pseudo needs images that are files with a label each: a source such as folder or table.")
     images, probabilities, labels = _read(pseudo, source.classes)
     # Labelled by their rows: files that are no images are left out, and what is said of them with them.
     added = labelled_files(Path(pseudo.images).expanduser(), images, range(len(images)))
@@ -53,6 +52,13 @@ def with_pseudo(source: Source, pseudo: Pseudo) -> Source:
     refused = {**(train.refused or {}), **added.refused}
     joined = Split(count, load=load, labels=labels, refused=refused, weighted="weight" in columns)
     return replace(source, splits={**source.splits, "train": joined})
+
+
+def require_files(source: Source) -> None:
+    """Raise UserError unless a source's training images are files with a label each, as pseudo-labels need them."""
+    load = source.splits["train"].load
+    if source.fields != {"label"} or load is None or not gives_files(load):
+        raise UserError("data.pseudo needs images that are files with a label each: a source such as folder or table.")
 
 
 def provenance(pseudo: Pseudo) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pipeline.data.files import list_images, unlabelled_files
 from pipeline.data.headers import EXTENSIONS
 from pipeline.data.input import Prepared
 from pipeline.data.opening import decode_split, open_source
-from pipeline.data.pseudo import ABOUT
+from pipeline.data.pseudo import ABOUT, require_files
 from pipeline.errors import UserError
 from pipeline.evaluation.scoring import Predict, keras_predictor, load_model, score, scoring_task
 from pipeline.ops.intervals import wilson
@@ -49,10 +49,13 @@ class PseudoLabels:
     def summary(self) -> str:
         """Say how many images were kept, how right such labels are, and what was left out."""
         told = self.about
+        shown = "no validation image is that sure, so that nothing says how many are right"
+        if told["n"]:
+            interval = f"[{told['low']:.1%}, {told['high']:.1%}]"
+            shown = f"of {told['n']} validation images that sure {told['precision']:.1%} are right {interval}"
         return (
             f"{told['kept']} of {told['images']} images labelled at a confidence of {told['threshold']:.4g} or more; "
-            f"of {told['n']} validation images that sure {told['precision']:.1%} are right [{told['low']:.1%}, "
-            f"{told['high']:.1%}]; left out: {told['unsure']} below it, {told['copies']} copies of labelled images, "
+            f"{shown}; left out: {told['unsure']} below it, {told['copies']} copies of labelled images, "
             f"{told['crowding']} of classes that crowd out others"
         )
 
@@ -89,8 +92,9 @@ def pseudo_label(
         raise UserError(f"{run.path} is a run of {experiment.task.name}; pseudo-labels need one of classification")
     if out.exists() and not force:
         raise UserError(f"{out} exists; give another --out, or --force to write it anew")
-    unlabelled = _open_images(experiment, images)
     source = open_source(experiment.data, experiment.train.seed)
+    require_files(source)
+    unlabelled = _open_images(experiment, images)
     known = {
         name: decode_split(experiment.data, split, ("label",), len(run.classes), name)
         for name, split in source.splits.items()
@@ -105,8 +109,9 @@ def pseudo_label(
     labels = source.splits["train"].labels
     kept, left_out = _choose(ids, probabilities, threshold, labels, find_copies(unlabelled, known))
     at = table[table["threshold"] == threshold].iloc[0]
-    figures = {"n": int(at["validation"]), **{key: float(at[key]) for key in ("precision", "low", "high")}}
-    about = {"teacher": str(run.path), "folder": str(images), "threshold": threshold, **figures}
+    about = {"teacher": str(run.path), "folder": str(images), "threshold": threshold, "n": int(at["validation"])}
+    if about["n"]:
+        about |= {key: float(at[key]) for key in ("precision", "low", "high")}
     about |= {"images": len(ids), "kept": len(kept), **left_out}
     counts = _count(run.classes, labels, probabilities[kept])
     found = PseudoLabels(out, about, table, counts)

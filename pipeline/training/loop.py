@@ -114,12 +114,11 @@ class Loop:
         if self._finished():
             return
         validate = validation_call(self.parts, self.runtime)
-        begun, size = False, None
+        train = batches = None
         while not self._finished():
             epoch = len(self.progress.rows)
-            if not begun or size != self.batches.size_of(epoch):
-                begun, size = True, self.batches.size_of(epoch)
-                train = training_call(self._parts_at(size), self.runtime, self.settings.accumulate)
+            if train is None or self.batches.size_of(epoch) != self.batches.size_of(epoch - 1):
+                train = training_call(self._parts_at(epoch), self.runtime, self.settings.accumulate)
                 batches = distributed(self.batches.training(self.progress.step), self.runtime)
             callbacks.on_epoch_begin(epoch)
             self._train_epoch(train, batches, callbacks, wish)
@@ -132,7 +131,8 @@ class Loop:
             self._save()
             callbacks.on_epoch_end(epoch, self.progress.rows[-1])
 
-    def _parts_at(self, size: Size | None) -> Parts:
+    def _parts_at(self, epoch: int) -> Parts:
+        size = self.batches.size_of(epoch)
         if size is None:
             return self.parts
         with self.runtime.strategy.scope():

@@ -91,6 +91,9 @@ def test_the_threshold_is_the_lowest_that_is_right_enough(run, images, tmp_path)
     found = pseudo_label(run, images, tmp_path / "out", precision=0.9, force=True)
     assert (found.about["n"], found.about["precision"]) == (2, 1.0)
     assert "2 validation images that sure 100.0% are right [34.2%, 100.0%]" in found.summary()
+    found = pseudo_label(run, images, tmp_path / "out", threshold=0.95, force=True)
+    assert "no validation image is that sure" in found.summary()
+    assert "precision" not in json.loads((tmp_path / "out" / "about.json").read_text())
 
 
 def test_no_class_crowds_out_the_others():

@@ -47,10 +47,11 @@ def test_a_network_of_one_size_is_refused(name):
         at_size(model, (64, 64), TASK)
 
 
-def growing(folder, **settings):
+def growing(folder, choices=None, **settings):
     """Return the tiny loop for three epochs, at 4, 6 and 8 pixels, with everything a resumed run has to find again."""
     settings = {"epochs": 3, "keep": "last", "ema": 0.9, "checkpoint_minutes": 1e-9, **settings}
-    it = loop(folder, network={"dropout": 0.2}, choices=runtime(cpu_ops=True, steps_per_call=2), **settings)
+    choices = choices or runtime(cpu_ops=True, steps_per_call=2)
+    it = loop(folder, network={"dropout": 0.2}, choices=choices, **settings)
     whole, steps = it.batches.training, it.batches.steps_per_epoch
     sizes = [(4, 4), (6, 6), None]
 
@@ -83,10 +84,29 @@ def test_it_learns_traces_once_for_each_size_and_resumes_exactly(tmp_path, monke
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("choices", "settings"),
+    [
+        ({"xla": True}, {"sharpness": 0.05}),
+        ({"precision": "mixed_bfloat16"}, {"lookahead": (4, 0.5)}),
+        ({"strategy": "mirrored"}, {}),
+    ],
+    ids=str,
+)
+def test_it_goes_with_the_rest_of_training(tmp_path, choices, settings):
+    if "strategy" in choices:
+        choices = {"strategy": tf.distribute.MirroredStrategy(["CPU:0"])}
+    rows = growing(tmp_path, runtime(**choices), **settings).run()
+    assert len(rows) == 3
+    assert all(np.isfinite(row["loss"]) for row in rows)
+
+
 @pytest.mark.parametrize("preset", ["digits", "scenes_segmentation"])
 def test_batches_shrink_with_their_phase(preset):
     sizes = "train.curriculum.sizes=[{size: [16, 12], share: 0.5}]"
-    experiment = Experiment.load(preset, [sizes, "train.epochs=4", "data.augment=[]", "data.batch_size=256"])
+    experiment = Experiment.load(preset, [sizes, "train.epochs=4", "data.augment=[]", "data.batch_size=32"])
+    if preset == "scenes_segmentation":
+        experiment = experiment.replace(["data.source.train=96", "data.source.validation=8"])
     source, task = open_task(experiment)
     batches = build_batches(experiment, task, prepare_splits(experiment, source, task))
     steps = batches.steps_per_epoch
