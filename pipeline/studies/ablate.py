@@ -148,4 +148,4 @@ def _verdict(gained: float, p_value: float) -> str:
 
 
 def _name(value: Any) -> Any:
-    return value.get("name") if isinstance(value, dict) else value
+    return value.get("name", value) if isinstance(value, dict) else value

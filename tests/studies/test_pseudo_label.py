@@ -1,5 +1,6 @@
 """Pseudo-labels: who is kept, who is left out and why, and what is said of how right they are."""
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from pipeline.cli import main
 from pipeline.config import Experiment
 from pipeline.errors import UserError
 from pipeline.runs import Run, write_atomically
@@ -129,3 +131,15 @@ def test_a_wrong_run_and_an_empty_folder_are_one_sentence(run, images, tmp_path)
     pixels.model_path.touch()
     with pytest.raises(UserError, match=r"is a run of segmentation; pseudo-labels need one of classification"):
         pseudo_label(pixels, images, tmp_path / "out")
+
+
+def test_the_command_prints_how_right_they_are(run, images, tmp_path, monkeypatch, capsys):
+    out = str(tmp_path / "out")
+    monkeypatch.setattr(
+        "sys.argv", ["pipeline", "pseudo", str(run.path), str(images), "--precision=0.9", f"--out={out}"]
+    )
+    with contextlib.suppress(SystemExit):
+        main()
+    printed = " ".join("".join(capsys.readouterr()).split())
+    assert "5 of 6 images labelled at a confidence of 0.8" in printed
+    assert f"pipeline train {out}/student.yaml --run {run.path}-student" in printed
