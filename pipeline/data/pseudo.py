@@ -18,6 +18,8 @@ from pipeline.sections import Pseudo
 
 ABOUT = "about.json"  # beside a table: which run gave the labels, and how right they are
 
+_ROUNDED = 1e-5  # by so much a table's digits may make the likeliest class fall behind another
+
 
 def with_pseudo(source: Source, pseudo: Pseudo) -> Source:
     """Return the source with the images of a table of pseudo-labels at the end of its train split.
@@ -95,6 +97,7 @@ def _read(pseudo: Pseudo, classes: tuple[str, ...]) -> tuple[list[str], np.ndarr
     labels = np.array([classes.index(name) for name in names], np.int32)
     if not pseudo.soft:
         return images, np.zeros((0, len(classes)), np.float32), labels
-    if any(len(row) != len(classes) for row in told) or (np.argmax(told, axis=1) != labels).any():
+    probabilities = np.array(told, np.float32) if {len(row) for row in told} == {len(classes)} else None
+    if probabilities is None or (probabilities[np.arange(len(labels)), labels] + _ROUNDED < probabilities.max(1)).any():
         raise UserError(f"the probabilities in {table} are of other classes, or in another order, than the labels.")
-    return images, np.array(told, np.float32), labels
+    return images, probabilities, labels
