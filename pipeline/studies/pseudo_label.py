@@ -54,7 +54,7 @@ class PseudoLabels:
             interval = f"[{told['low']:.1%}, {told['high']:.1%}]"
             shown = f"of {told['n']} validation images that sure {told['precision']:.1%} are right {interval}"
         return (
-            f"{told['kept']} of {told['images']} images labelled at a confidence of {told['threshold']:.4g} or more; "
+            f"{told['kept']} of {told['images']} images labelled at a confidence of {told['threshold']:.6g} or more; "
             f"{shown}; left out: {told['unsure']} below it, {told['copies']} copies of labelled images, "
             f"{told['crowding']} of classes that crowd out others"
         )
@@ -176,8 +176,8 @@ def _choose(
     above = np.flatnonzero((sure >= threshold) & ~is_copy)
     if not len(above):
         raise UserError(
-            f"no image is labelled at a confidence of {threshold:.4g}: the surest that is no copy has "
-            f"{sure[~is_copy].max(initial=0.0):.4g}; give a lower --threshold"
+            f"no image is labelled at a confidence of {threshold:.6g}: the surest that is no copy has "
+            f"{sure[~is_copy].max(initial=0.0):.6g}; give a lower --threshold"
         )
     kept = even_out(answers[above], sure[above], np.bincount(labels, minlength=probabilities.shape[1]))
     copied = int(is_copy.sum())
