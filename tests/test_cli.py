@@ -31,7 +31,7 @@ def test_help_names_every_command(run_cli):
     code, out, _ = run_cli("--help")
     assert code == 0
     making, shipping = "train eval data lint inspect list doctor", "export verify bundle compress predict demo"
-    studying = "compare crossval ablate tune rates"
+    studying = "compare crossval ablate tune rates pseudo"
     for command in f"{making} {shipping} {studying}".split():
         assert f" {command} " in out
 
@@ -58,6 +58,7 @@ def test_help_names_every_command(run_cli):
         (["crossval", "digits", "--folds", "1"], 2, "data.folds.of cannot be 1"),
         (["ablate", "digits", "--seeds", "1"], 2, "1 seeds show no spread"),
         (["rates", "digits", "--low", "2"], 2, "0 < --low < --high"),
+        (["pseudo", "no/such/run", "photos", "--out", "labels"], 1, "no/such/run does not exist"),
         (["tune", "digits"], 2, "the experiment has no section search"),
         (
             ["tune", "digits", "search.space={train.epochs: {low: 9, high: 3}}"],

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.app import Config, Json, Overrides, app, config_name, split_overrides, start_tensorflow
+from pipeline.cli.app import (
+    Config,
+    Json,
+    Overrides,
+    RunFolder,
+    app,
+    config_name,
+    split_overrides,
+    start_tensorflow,
+)
 from pipeline.config import Experiment
 from pipeline.studies.space import settings_of
 from pipeline.terminal import print_table, say
@@ -26,6 +35,28 @@ def compare(
         print_table(found.settings, as_json=False, title="what differs")
     print_table(found.scores if as_json else found.table(), as_json)
     say(found.summary())
+
+
+@app.command()
+def pseudo(
+    run: RunFolder,
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="A folder of unlabelled images.")],
+    out: Annotated[Path, typer.Option(help="The folder to write labels.csv and student.yaml into.")],
+    threshold: Annotated[float, typer.Option(help="The least confidence of a label.")] = 0.95,
+    precision: Annotated[float | None, typer.Option(help="Instead: the share of labels that is to be right.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write OUT anew if it exists.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Label images with a trained run, where it is sure, for a student to learn from."""
+    start_tensorflow()
+    from pipeline.studies.pseudo_label import pseudo_label
+
+    found = pseudo_label(run, images, out, threshold=threshold, precision=precision, force=force)
+    print_table(found.thresholds, as_json)
+    if not as_json:
+        print_table(found.counts, as_json=False)
+    say(found.summary())
+    say(f"train the student with: pipeline train {out / 'student.yaml'} --run {run}-student")
 
 
 @app.command()

@@ -67,6 +67,20 @@ def audit(prepared: Mapping[str, Prepared], classes: tuple[str, ...]) -> pd.Data
     return pd.DataFrame(rows, columns=["finding", "where", "images", "examples"])
 
 
+def find_copies(images: Prepared, known: Mapping[str, Prepared]) -> dict[str, str]:
+    """Map the ids of those images that are a picture of the known splits, or nearly one, to the split's name."""
+    looks = [_Look(*look) for name, split in known.items() for look in _fingerprints(name, split)]
+    new = [_Look(*look) for look in _fingerprints("", images)]
+    splits = {look.digest: look.seen.split for look in looks}
+    found = {look.seen.id: splits[look.digest] for look in new if look.digest in splits}
+    every = [*looks, *new]
+    for first, second in near.near_pairs(np.stack([look.thumbnail for look in every])):
+        across = (first < len(looks)) & (second >= len(looks))
+        for i, j in zip(first[across].tolist(), second[across].tolist(), strict=True):
+            found.setdefault(every[j].seen.id, every[i].seen.split)
+    return found
+
+
 def _fingerprints(name: str, split: Prepared) -> Iterator[tuple[bytes, _Seen, np.ndarray]]:
     for batch in split.evaluation(_BATCH, _label):
         real = batch["weight"].numpy() > 0

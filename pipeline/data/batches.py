@@ -16,6 +16,25 @@ _SHUFFLE_BYTES = 128 * 2**20  # of encoded images waiting in the shuffle buffer 
 
 
 @dataclass(frozen=True)
+class Pacing:
+    """Draw from the first of `ranking` only, and in equal steps from more, until all are there at step `steps`.
+
+    Args:
+        ranking: int64 (count,), the samples' indices, the easiest first.
+        start: how many the first step draws from, 1 or more.
+    """
+
+    ranking: tf.Tensor
+    start: int
+    steps: int
+
+    def reach(self, step: tf.Tensor) -> tf.Tensor:
+        """Return how many samples a step draws from, int64."""
+        count = self.ranking.shape[0]
+        return tf.minimum(self.start + (count - self.start) * step // self.steps, count)
+
+
+@dataclass(frozen=True)
 class Order:
     """Which batches: steps `start` to `stop` of `batch_size` images, in epochs of `epoch_steps`, shuffled by `seed`."""
 
@@ -24,6 +43,7 @@ class Order:
     start: int
     stop: int
     epoch_steps: int
+    pacing: Pacing | None = None
 
     def augment_seed(self, step: tf.Tensor) -> tf.Tensor:
         """Return the seed (2,) of a step's augmentation."""
@@ -32,8 +52,17 @@ class Order:
     def index(self, position: tf.Tensor, count: int) -> tf.Tensor:
         """Return which of `count` samples comes at the position (counted over all epochs), int64 of any shape.
 
-        Every epoch is another permutation, and none is ever stored.
+        Every epoch is another permutation, and none is ever stored. While pacing leaves samples out, every batch is
+        drawn by itself, without repetition where there are enough.
         """
+        if self.pacing is None:
+            return self._shuffled(position, count)
+        step = tf.reshape(position, (-1,))[0] // self.batch_size
+        reach, seed = self.pacing.reach(step), tf.stack([tf.cast(self.seed, tf.int64), -1 - step])
+        place = tf.random.experimental.index_shuffle(position % self.batch_size % reach, seed, reach - 1)
+        return tf.where(reach < count, tf.gather(self.pacing.ranking, place), self._shuffled(position, count))
+
+    def _shuffled(self, position: tf.Tensor, count: int) -> tf.Tensor:
         epoch_length = self.epoch_steps * self.batch_size
         within = position % epoch_length % count  # a split smaller than a batch is gone through again
         seed = tf.stack([tf.cast(self.seed, tf.int64), tf.reshape(position, (-1,))[0] // epoch_length])
@@ -82,12 +111,6 @@ class Indexed:
     load: Callable[[tf.Tensor], Sample]
     valid: tf.Tensor  # int64 indices
     decode: Decode
-
-    @property
-    def gives_files(self) -> bool:
-        """Whether images come as encoded files."""
-        spec = tf.data.Dataset.range(1).map(self.load).element_spec
-        return spec["image"].dtype == tf.string
 
     def training(self, order: Order) -> tf.data.Dataset:
         count = self.valid.shape[0]

@@ -1,7 +1,7 @@
 """Splits whose samples are image files on disk: checked by their headers when opened, read when needed."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,12 @@ def labelled_files(root: Path, ids: Sequence[str], labels: Sequence[int]) -> Spl
     )
 
 
+def unlabelled_files(root: Path, ids: Sequence[str]) -> Split:
+    """Make a split of images `root`/id that nothing is known of. Files whose header is no image's are refused."""
+    headers, refused = _sort_out(root, dict(zip(ids, _scan(root, ids), strict=True)))
+    return Split(len(headers), load=_reader(root, headers), refused=refused)
+
+
 def masked_files(root: Path, masks: Mapping[str, str], void: int | None = None) -> Split:
     """Make a split of images from a map of image to mask file, both below `root`.
 
@@ -44,6 +50,30 @@ def masked_files(root: Path, masks: Mapping[str, str], void: int | None = None) 
         return {**read(index), "mask": mask if void is None else tf.where(mask == void, VOID, mask)}
 
     return Split(len(headers), load=load, refused=refused)
+
+
+def list_images(root: Path, place: str, extensions: Collection[str]) -> tuple[list[str], int]:
+    """Return the image files under a subfolder, relative to `root`, sorted, and the number of other files.
+
+    Hidden files and folders do not count.
+    """
+    found, ignored = [], 0
+    for folder, subfolders, files in os.walk(root / place):
+        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+        relative = os.path.relpath(folder, root)
+        for name in files:
+            if is_hidden(name):
+                continue
+            if os.path.splitext(name)[1].lower() in extensions:
+                found.append(os.path.normpath(os.path.join(relative, name)))
+            else:
+                ignored += 1
+    return sorted(found), ignored
+
+
+def is_hidden(name: str) -> bool:
+    """Say whether a file or folder is none of the user's images."""
+    return name.startswith((".", "__MACOSX"))  # the latter is what macOS adds to its zip files
 
 
 def _scan(root: Path, names: Sequence[str]) -> list[Header | Refusal]:

@@ -8,10 +8,10 @@ from typing import Any
 import tensorflow as tf
 
 from pipeline.data.augment import Augment, compile_augmentations
-from pipeline.data.batches import Indexed, Memory, Order, Reader, read_split
+from pipeline.data.batches import Indexed, Memory, Order, Pacing, Reader, read_split
 from pipeline.data.fitting import ExactDecode, QuickDecode
 from pipeline.data.preprocess import Preprocess
-from pipeline.data.source import Sample, Split
+from pipeline.data.source import Sample, Split, gives_files
 from pipeline.data.verify import Verified, verify
 from pipeline.errors import UserError
 
@@ -51,17 +51,24 @@ class Prepared:
         start_step: int,
         total_steps: int,
         encode: Callable[[Sample], Any],
+        image_size: tuple[int, int] | None = None,
+        pacing: Pacing | None = None,
     ) -> tf.data.Dataset:
         """Return the batches of steps `start_step` to `total_steps`: image float32 (B, H, W, C) in 0..255, and y.
 
-        A batch is a function of the seed and its step alone: it is the same whatever the start step was.
+        Where samples have a weight it comes third, float32 (B,).
+
+        A batch is a function of the seed and its step alone: it is the same whatever the start step was. With an
+        `image_size` (height, width) it is made as ever, and then resized. `pacing` leaves hard samples for later.
         """
-        order = Order(batch_size, seed, start_step, total_steps, self.steps_per_epoch(batch_size))
+        order = Order(batch_size, seed, start_step, total_steps, self.steps_per_epoch(batch_size), pacing)
         reader, change = _hasten(self.reader, compile_augmentations(augment, self.classes, self.fields), order)
 
-        def finish(step: tf.Tensor, batch: Sample) -> tuple[tf.Tensor, Any]:
+        def finish(step: tf.Tensor, batch: Sample) -> tuple[Any, ...]:
             batch = change(_with_int_masks(batch), order.augment_seed(step))
-            return batch["image"], encode(batch)
+            batch = _resized(batch, image_size) if image_size else batch
+            weights = (batch["weight"],) if "weight" in batch else ()
+            return batch["image"], encode(batch), *weights
 
         numbered = tf.data.Dataset.zip(tf.data.Dataset.range(start_step, total_steps), reader.training(order))
         return _run(numbered.map(finish, _BATCHES_AT_ONCE))
@@ -103,6 +110,7 @@ def prepare(
     """
     if not split.count:
         raise UserError(f"the split {name!r} is empty: it has no image that can be used.")
+    fields = (*fields, "weight") if split.weighted else fields
     verified = verify(split, preprocess, fields, classes, cache_bytes)
     corrupt = (*(split.refused or ()), *verified.failed)
     _report(split, verified, max_corrupt, name)
@@ -143,7 +151,8 @@ def _hasten(reader: Reader, augment: Augment, order: Order) -> tuple[Reader, Aug
 
     That is: stretched images without masks or boxes, whose pixels are interpolated again anyhow.
     """
-    is_simple = isinstance(reader, Indexed) and set(reader.decode.fields) == {"label"} and reader.gives_files
+    is_simple = isinstance(reader, Indexed) and set(reader.decode.fields) <= {"label", "weight"}
+    is_simple = is_simple and gives_files(reader.load)
     if not (is_simple and augment.interpolates and reader.decode.preprocess.resize == "stretch"):
         return reader, augment
     preprocess, fields = reader.decode.preprocess, reader.decode.fields
@@ -158,6 +167,13 @@ def _hasten(reader: Reader, augment: Augment, order: Order) -> tuple[Reader, Aug
         return windows[position % order.batch_size] / tf.constant([height, width] * 2, tf.float32)
 
     return replace(reader, decode=QuickDecode(preprocess, fields, window)), augment.after_windows()
+
+
+def _resized(batch: Sample, size: tuple[int, int]) -> Sample:
+    batch = batch | {"image": tf.image.resize(batch["image"], size, antialias=True)}
+    if "mask" in batch:
+        batch["mask"] = tf.image.resize(batch["mask"][..., None], size, "nearest")[..., 0]
+    return batch
 
 
 def _with_int_masks(batch: Sample) -> Sample:

@@ -23,6 +23,7 @@ class Split:
         stream: function to a dataset of all samples in index order, or None when `load` is given.
         labels: int32 (count,), where every sample has one label; the stratified cut and class weights need it.
         refused: ids of files that were left out when the source was opened, each with the reason.
+        weighted: whether samples hold `weight`, float32 (): how much each counts in the loss.
     """
 
     count: int
@@ -30,6 +31,7 @@ class Split:
     stream: Callable[[], tf.data.Dataset] | None = None
     labels: np.ndarray | None = None
     refused: Mapping[str, str] | None = None
+    weighted: bool = False
 
     def dataset(self) -> tf.data.Dataset:
         """Return all samples in index order."""
@@ -45,3 +47,8 @@ class Source:
     classes: tuple[str, ...]
     fields: frozenset[str]
     splits: Mapping[str, Split]
+
+
+def gives_files(load: Callable[[tf.Tensor], Sample]) -> bool:
+    """Say whether the images of samples read by index come as encoded files."""
+    return tf.data.Dataset.range(1).map(load).element_spec["image"].dtype == tf.string

@@ -3,7 +3,7 @@
 from pipeline.sections.base import OptionsError, Section, component
 from pipeline.sections.compression import Channels, Compress, Qat, Sparsity, Tuned
 from pipeline.sections.searching import Range, Search
-from pipeline.sections.training import Data, Export, Train
+from pipeline.sections.training import Data, Export, Pseudo, Train
 
 __all__ = [
     "Channels",
@@ -11,6 +11,7 @@ __all__ = [
     "Data",
     "Export",
     "OptionsError",
+    "Pseudo",
     "Qat",
     "Range",
     "Search",

@@ -29,6 +29,15 @@ class Folds(Section):
         return self
 
 
+class Pseudo(Section):
+    """Images that a trained run labelled, which join train: `pipeline pseudo` writes the table."""
+
+    images: str  # the folder that the table's paths are relative to
+    labels: str  # a CSV with the columns image, label and probabilities
+    weight: PositiveFloat = 1.0  # of one of them in the loss, where an image that a person labelled weighs 1
+    soft: bool = False  # learn the probabilities instead of the likeliest class
+
+
 class Data(Section):
     """Which images, and how they become batches."""
 
@@ -40,6 +49,7 @@ class Data(Section):
     augment: list[component(AUGMENTATIONS)] = Field(default_factory=list)
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # cut from train where the source has no validation split
     folds: Folds | None = None  # leaves the source's own test split alone
+    pseudo: Pseudo | None = None
     cache_mb: NonNegativeInt = 1024  # decoded images are kept in memory up to this size
     max_corrupt: Fraction = 0.01  # more corrupt images than this share are an error
 
@@ -58,6 +68,35 @@ class Plateau(Section):
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
+class SizePhase(Section):
+    """A part of a run with smaller images."""
+
+    size: tuple[PositiveInt, PositiveInt]  # height, width
+    share: Annotated[float, Field(gt=0, lt=1)]  # of the epochs
+
+
+class EasyFirst(Section):
+    """Draw from the easiest training images only, and from more of them step by step (arXiv 1904.03626)."""
+
+    scores: str  # scores.npz of a run on these images: its log loss is their difficulty
+    start: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of the images that the first step draws from
+    until: Annotated[float, Field(gt=0, le=1)] = 0.5  # share of the run's steps after which it is all of them
+
+
+class Curriculum(Section):
+    """What is easy first: small images, or those that another run found easy."""
+
+    sizes: list[SizePhase] = Field(default_factory=list)  # in this order; then data.image_size
+    easy_first: EasyFirst | None = None
+
+    @field_validator("sizes")
+    @classmethod
+    def _leaves_time(cls, sizes: list[SizePhase]) -> list[SizePhase]:
+        if sum(phase.share for phase in sizes) >= 1:
+            raise ValueError("the shares must leave a part of the run for images of the whole size: give less than 1")
+        return sizes
+
+
 class Train(Section):
     """How the weights are found."""
 
@@ -73,6 +112,7 @@ class Train(Section):
     lookahead: Lookahead | None = None
     sharpness: PositiveFloat | None = None  # radius of sharpness-aware minimisation, 0.05 in arXiv 2010.01412
     plateau: Plateau | None = None
+    curriculum: Curriculum | None = None
     accumulate: PositiveInt = 1  # batches per optimizer step
     clip_norm: PositiveFloat | None = None
     patience: PositiveInt | None = None  # epochs without a better validation score before stopping

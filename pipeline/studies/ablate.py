@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 WHOLE = "nothing"
 # What is left out, by the key that holds it, and the value that leaves it out.
 _OFF: dict[str, Any] = {
+    "data.pseudo": None,
     "task.label_smoothing": 0.0,
     "task.class_weights": None,
     "task.focal_gamma": 0.0,
@@ -35,6 +36,7 @@ _OFF: dict[str, Any] = {
     "train.optimizer.weight_decay": 0.0,
     "train.schedule": "constant",
     "train.schedule.warmup": 0.0,
+    "train.curriculum": None,
     "train.ema": None,
     "train.clip_norm": None,
 }
@@ -146,4 +148,4 @@ def _verdict(gained: float, p_value: float) -> str:
 
 
 def _name(value: Any) -> Any:
-    return value.get("name") if isinstance(value, dict) else value
+    return value.get("name", value) if isinstance(value, dict) else value

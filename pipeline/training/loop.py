@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.training.epochs import Row, best_epoch, rate_scale
 from pipeline.training.int8_kernels import int8_kernels
 from pipeline.training.interrupt import StopWish, stop_wish
 from pipeline.training.pointwise import faster_ops
+from pipeline.training.resizing import Size, at_size
 from pipeline.training.runtime import Runtime
 from pipeline.training.schedules import Schedule
 from pipeline.training.step import Meters, Parts, distributed, training_call, validation_call
@@ -30,13 +31,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Batches:
-    """The input: `training(step)` starts at a global step and is a pure function of it; one batch is one step."""
+    """The input: `training(step)` starts at a global step and is a pure function of it; one batch is one step.
+
+    Its images have the size of the epoch of that step, `size_of(epoch)`, None where it is the model's own; it may end
+    with the last such epoch.
+    """
 
     training: Callable[[int], tf.data.Dataset]
     validation: tf.data.Dataset
     size: int  # images in a training batch
     steps_per_epoch: int
     validation_steps: int
+    size_of: Callable[[int], Size | None] = lambda epoch: None
 
 
 @dataclass(frozen=True)
@@ -107,11 +113,13 @@ class Loop:
     def _run_epochs(self, callbacks: keras.callbacks.CallbackList, wish: StopWish) -> None:
         if self._finished():
             return
-        train = training_call(self.parts, self.runtime, self.settings.accumulate)
         validate = validation_call(self.parts, self.runtime)
-        batches = distributed(self.batches.training(self.progress.step), self.runtime)
+        train = batches = None
         while not self._finished():
             epoch = len(self.progress.rows)
+            if train is None or self.batches.size_of(epoch) != self.batches.size_of(epoch - 1):
+                train = training_call(self._parts_at(epoch), self.runtime, self.settings.accumulate)
+                batches = distributed(self.batches.training(self.progress.step), self.runtime)
             callbacks.on_epoch_begin(epoch)
             self._train_epoch(train, batches, callbacks, wish)
             self._replicas_agree()
@@ -122,6 +130,13 @@ class Loop:
             self._stop_if(wish)
             self._save()
             callbacks.on_epoch_end(epoch, self.progress.rows[-1])
+
+    def _parts_at(self, epoch: int) -> Parts:
+        size = self.batches.size_of(epoch)
+        if size is None:
+            return self.parts
+        with self.runtime.strategy.scope():
+            return replace(self.parts, model=at_size(self.model, size, self.parts.task))
 
     def _train_epoch(
         self,

@@ -35,7 +35,7 @@ def range_test(experiment: Experiment, *, low: float = 1e-6, high: float = 1.0, 
     runtime = choose(settings, batch_size=experiment.data.batch_size, image_size=experiment.data.image_size)
     runtime = replace(runtime, steps_per_call=1)
     # Batches for as many epochs as the steps take.
-    experiment = experiment.replace([f"train.epochs={steps}"])
+    experiment = experiment.replace([f"train.epochs={steps}", "train.curriculum=null"])
     source, task = open_task(experiment)
     keras.utils.set_random_seed(settings.seed)
     model = build_model(experiment, runtime, task)

@@ -5,27 +5,34 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from pipeline.config import Experiment
+from pipeline.data.difficulty import pace
 from pipeline.data.input import Prepared
 from pipeline.data.opening import decode_split, open_source
+from pipeline.data.pseudo import with_pseudo
 from pipeline.data.source import Source
 from pipeline.errors import UserError
 from pipeline.registry import MODELS, OPTIMIZERS, SCHEDULES, TASKS
 from pipeline.runs import Run
+from pipeline.sections.training import Curriculum
 from pipeline.tasks.base import Task
 from pipeline.training.callbacks import standard_callbacks
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.loop import Batches, Loop, Settings
+from pipeline.training.resizing import size_of
 from pipeline.training.runtime import Runtime, dtype_policy
 
 
 def open_task(experiment: Experiment) -> tuple[Source, Task]:
-    """Open an experiment's source, with a validation split, and its task; no image is decoded.
+    """Open an experiment's source, with a validation split and pseudo-labels, and its task; no image is decoded.
 
     Raises UserError when the source lacks what the task needs.
     """
     source = open_source(experiment.data, experiment.train.seed)
+    if experiment.data.pseudo:
+        source = with_pseudo(source, experiment.data.pseudo)
     task = TASKS.build(experiment.task.name, source.classes, _label_counts(source), **experiment.task.options)
     _check_fields(experiment, source, task)
     return source, task
@@ -111,19 +118,33 @@ def build_batches(experiment: Experiment, task: Task, prepared: dict[str, Prepar
     training, validation = prepared["train"], prepared["validation"]
     steps_per_epoch = training.steps_per_epoch(size)
     augment = [(component.name, component.options) for component in data.augment]
-    return Batches(
-        training=lambda step: training.training(
+    curriculum = settings.curriculum or Curriculum()
+    phases, pacing = curriculum.sizes, None
+    if curriculum.easy_first:
+        pacing = pace(training, curriculum.easy_first, settings.epochs * steps_per_epoch)
+    sizes = [size_of(epoch, settings.epochs, phases) for epoch in range(settings.epochs)]
+
+    def training_from(step: int) -> tf.data.Dataset:
+        epoch = step // steps_per_epoch
+        alike = next((other for other in range(epoch, len(sizes)) if sizes[other] != sizes[epoch]), len(sizes))
+        return training.training(
             batch_size=size,
             augment=augment,
             seed=settings.seed,
             start_step=step,
-            total_steps=settings.epochs * steps_per_epoch,
+            total_steps=alike * steps_per_epoch,
             encode=task.encode,
-        ),
+            image_size=sizes[epoch],
+            pacing=pacing,
+        )
+
+    return Batches(
+        training=training_from,
         validation=validation.evaluation(data.batch_size, task.encode).map(_without_id),
         size=size,
         steps_per_epoch=steps_per_epoch,
         validation_steps=-(-validation.count // data.batch_size),
+        size_of=sizes.__getitem__,
     )
 
 

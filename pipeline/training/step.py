@@ -121,24 +121,26 @@ def distributed(dataset: tf.data.Dataset, runtime: Runtime) -> Any:
     return iter(runtime.strategy.distribute_datasets_from_function(shares))
 
 
-def _replica_step(parts: Parts, runtime: Runtime, accumulate: int) -> Callable[[Any, Any], tf.Tensor]:
+def _replica_step(parts: Parts, runtime: Runtime, accumulate: int) -> Callable[..., tf.Tensor]:
+    """Return a function of (x, y) or (x, y, weight) that takes one step and gives its share of the loss."""
     model, optimizer = parts.model, parts.optimizer
     weights = model.trainable_variables
     shares = runtime.replicas * accumulate
 
-    def share_of_loss(y, outputs, losses):
+    def share_of_loss(y, weight, outputs, losses):
         # The mean over this part; parts and replicas are equally large, so the mean of all is the sum of shares.
-        return (tf.reduce_mean(parts.task.loss(y, outputs)) + sum(losses)) / shares
+        each = parts.task.loss(y, outputs)
+        return (tf.reduce_mean(each if weight is None else weight * each) + sum(losses)) / shares
 
-    def gradients(x, y):
+    def gradients(x, y, weight=None):
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
-            loss = share_of_loss(y, outputs, model.losses)
+            loss = share_of_loss(y, weight, outputs, model.losses)
             scaled = optimizer.scale_loss(loss)
         gradient = tape.gradient(scaled, weights, unconnected_gradients="zero")
-        return sharp(x, y, gradient) if parts.sharpness else gradient, loss, outputs
+        return sharp(x, y, weight, gradient) if parts.sharpness else gradient, loss, outputs
 
-    def sharp(x, y, gradient):
+    def sharp(x, y, weight, gradient):
         """Return the gradient where the loss is highest nearby, to first order (SAM, arXiv 2010.01412).
 
         Stateless: neither the weights nor the norms' statistics have been there.
@@ -150,29 +152,29 @@ def _replica_step(parts: Parts, runtime: Runtime, accumulate: int) -> Callable[[
             outputs, _, losses = model.stateless_call(
                 there, model.non_trainable_variables, x, training=True, return_losses=True
             )
-            scaled = optimizer.scale_loss(share_of_loss(y, outputs, losses))
+            scaled = optimizer.scale_loss(share_of_loss(y, weight, outputs, losses))
         return tape.gradient(scaled, there, unconnected_gradients="zero")
 
     if runtime.xla:
         # Forward and backward only: the update crosses replicas, which a compiled function cannot.
         gradients = tf.function(gradients, jit_compile=True)
 
-    def measured(x, y):
-        gradient, loss, outputs = gradients(x, y)
+    def measured(x, y, *weight):
+        gradient, loss, outputs = gradients(x, y, *weight)
         parts.training.update(y, outputs, loss * shares)
         return gradient, loss
 
-    def accumulated(x, y):
-        x, y = tf.nest.map_structure(lambda t: _parts(t, accumulate), (x, y))
+    def accumulated(*batch):
+        batch = tf.nest.map_structure(lambda t: _parts(t, accumulate), batch)
         gradient, loss = [tf.zeros_like(weight) for weight in weights], tf.zeros([])
         for index in tf.range(accumulate):
-            more, part = measured(*tf.nest.map_structure(itemgetter(index), (x, y)))
+            more, part = measured(*tf.nest.map_structure(itemgetter(index), batch))
             gradient = [a + b for a, b in zip(gradient, more, strict=True)]
             loss += part
         return gradient, loss
 
-    def step(x, y):
-        gradient, loss = accumulated(x, y) if accumulate > 1 else measured(x, y)
+    def step(*batch):
+        gradient, loss = accumulated(*batch) if accumulate > 1 else measured(*batch)
         if runtime.replicas > 1:
             gradient = tf.distribute.get_replica_context().all_reduce("SUM", gradient)
         optimizer.apply(gradient, weights)

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from pipeline.config import Experiment
+from pipeline.data.pseudo import provenance
 from pipeline.errors import UserError
 from pipeline.runs import Run, write_atomically
 from pipeline.training.loop import Batches
@@ -40,6 +41,8 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
     if runtime.chief:
         images = {name: each.count for name, each in prepared.items()}
         run.note(classes=list(source.classes), images=images, runtime=runtime.facts())
+        if data.pseudo:
+            run.note(pseudo=provenance(data.pseudo))
     loop = build_loop(experiment, run, runtime, task, model, prepared)
     log.info("training %s: %s", experiment.model.name, _extent(loop.batches, settings.epochs))
     loop.run()

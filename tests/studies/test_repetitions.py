@@ -84,9 +84,13 @@ def test_only_what_is_there_is_an_ingredient():
 def test_every_override_leaves_out_what_it_says():
     everything = Experiment.load(
         "cifar10_folder",
-        ["train.ema=0.9", "train.clip_norm=1.0", "task.focal_gamma=2", "task.class_weights=balanced"],
+        [
+            *("train.ema=0.9", "train.clip_norm=1.0", "task.focal_gamma=2", "task.class_weights=balanced"),
+            *("data.pseudo={images: more, labels: a.csv}", "train.curriculum.easy_first.scores=scores.npz"),
+        ],
     )
     found = ingredients(everything)
+    assert {"pseudo", "curriculum"} < set(found)
     for override in found.values():
         assert len(ingredients(everything.replace([override]))) < len(found), override
 

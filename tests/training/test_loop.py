@@ -2,6 +2,7 @@ import contextlib
 import math
 import os
 import signal
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -222,3 +223,18 @@ def test_counts_of_images_are_those_of_the_input(tmp_path):
     assert row["images_per_second"] * row["seconds"] == pytest.approx(IMAGES)
     with contextlib.suppress(AttributeError):
         assert model().optimizer is None
+
+
+@pytest.mark.parametrize(("sharpness", "accumulate"), [(None, 1), (0.05, 1), (None, 2)])
+def test_examples_count_by_their_weight(tmp_path, sharpness, accumulate):
+    """Every other example at weight 2 and the rest at 0 is the training on every other example."""
+    plain = {"network": {"norm": False}, "keep": "last", "sharpness": sharpness, "accumulate": accumulate}
+    weighted, fewer = (loop(tmp_path / name, **plain) for name in ("weighted", "fewer"))
+    inputs = weighted.batches.training
+    weight = np.tile(np.array([2, 0], np.float32), 8 * accumulate)
+    weighted.batches = replace(weighted.batches, training=lambda step: inputs(step).map(lambda x, y: (x, y, weight)))
+    fewer.batches = replace(fewer.batches, training=lambda step: inputs(step).map(lambda x, y: (x[::2], y[::2])))
+    losses = [[row["loss"] for row in it.run()] for it in (weighted, fewer)]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    for a, b in zip(weights(weighted.model), weights(fewer.model), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

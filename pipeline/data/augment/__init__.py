@@ -31,7 +31,7 @@ class Augment:
     @tf.autograph.experimental.do_not_convert
     def __call__(self, batch: Batch, seed: tf.Tensor) -> Batch:
         batch = dict(batch)
-        if any(_mixes(part) for part in self.parts):
+        if any(_mixes(part) for part in self.parts) and len(batch["label"].shape) == 1:
             batch["label"] = tf.one_hot(batch["label"], self.classes)
         for group in _groups(self.parts):
             batch = _apply(batch, group, seed)
@@ -61,10 +61,11 @@ def compile_augmentations(
 ) -> Augment:
     """Make one function of a batch and a seed (2,) from registered names and their options, in order.
 
-    The batch holds `image` (B, H, W, 1 or 3), any real type, values 0..255, and those `fields` of `label` int32 (B,),
-    `mask` int32 (B, H, W), `boxes` float32 (B, N, 4) with `classes` int32 (B, N), -1 where a row is padding. All shapes
-    are static. It gives `image` float32; Mixup and CutMix make `label` float32 (B, classes). Consecutive geometric
-    augmentations are one warp, consecutive colour ones one colour map. Everything random comes from the seed.
+    The batch holds `image` (B, H, W, 1 or 3), any real type, values 0..255, and those `fields` of `label` int32 (B,)
+    or float32 (B, classes), `weight` float32 (B,), `mask` int32 (B, H, W), `boxes` float32 (B, N, 4) with `classes`
+    int32 (B, N), -1 where a row is padding. All shapes are static. It gives `image` float32; Mixup and CutMix make
+    `label` float32 (B, classes). Consecutive geometric augmentations are one warp, consecutive colour ones one colour
+    map. Everything random comes from the seed.
 
     Raises UserError when an augmentation cannot keep one of the fields true.
     """

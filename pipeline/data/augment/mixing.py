@@ -1,7 +1,8 @@
 """Augmentations that mix two images of a batch and their labels.
 
 The other image is the batch's next one: batches are drawn in random order, so it is a random one. `label` becomes the
-shares of both classes, float32 (B, classes); whole labels are one-hot already when this is called.
+shares of both classes, float32 (B, classes); whole labels are one-hot already when this is called. Where examples have
+a weight in the loss, the mixed one counts as the shares of both would.
 """
 
 import tensorflow as tf
@@ -19,11 +20,7 @@ def mixup(*, alpha: PositiveFloat = 0.2, probability: Fraction = 1.0) -> Step:
     def apply(batch: Batch, seed: tf.Tensor) -> Batch:
         share = _other_share(seed, batch["image"].shape[0], alpha, probability)
         image = batch["image"]
-        return dict(
-            batch,
-            image=image + per_pixel(share) * (_other(image) - image),
-            label=_mix_labels(batch["label"], share),
-        )
+        return _with_mixed_labels(batch | {"image": image + per_pixel(share) * (_other(image) - image)}, share)
 
     return Step(apply, mixes=True)
 
@@ -42,11 +39,7 @@ def cutmix(*, alpha: PositiveFloat = 1.0, probability: Fraction = 1.0) -> Step:
         y, x = uniform(tf.random.experimental.stateless_fold_in(seed, 2), count, (0, height), (0, width))
         pasted = inside(image, y - side * height / 2, x - side * width / 2, side * height, side * width)
         share = tf.reduce_mean(tf.cast(pasted, tf.float32), axis=(1, 2, 3))
-        return dict(
-            batch,
-            image=tf.where(pasted, _other(image), image),
-            label=_mix_labels(batch["label"], share),
-        )
+        return _with_mixed_labels(batch | {"image": tf.where(pasted, _other(image), image)}, share)
 
     return Step(apply, mixes=True)
 
@@ -56,8 +49,16 @@ def _other_share(seed: tf.Tensor, count: int, alpha: float, probability: float) 
     return tf.where(chance < probability, beta(seed, count, alpha), 0.0)
 
 
-def _mix_labels(labels: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-    return labels + share[:, None] * (_other(labels) - labels)
+def _with_mixed_labels(batch: Batch, share: tf.Tensor) -> Batch:
+    label, weight = batch["label"], batch.get("weight")
+    if weight is None:
+        return batch | {"label": _blend(label, share[:, None])}
+    mixed = _blend(weight, share)
+    return batch | {"label": _blend(label * weight[:, None], share[:, None]) / mixed[:, None], "weight": mixed}
+
+
+def _blend(values: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    return values + share * (_other(values) - values)
 
 
 def _other(values: tf.Tensor) -> tf.Tensor:

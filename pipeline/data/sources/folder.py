@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 
-from pipeline.data.files import labelled_files, masked_files
+from pipeline.data.files import is_hidden, labelled_files, list_images, masked_files
 from pipeline.data.headers import EXTENSIONS
 from pipeline.data.masks import mask_classes
 from pipeline.data.source import Source, Split
@@ -85,7 +85,7 @@ def _classified(root: Path, place: str, names: list[str], chosen: bool) -> Split
     ids, labels, ignored = [], [], 0
     for label, name in enumerate(names):
         if name in there:
-            images, others = _images(root, os.path.join(place, name), EXTENSIONS)
+            images, others = list_images(root, os.path.join(place, name), EXTENSIONS)
             if not images:
                 raise UserError(f"the class folder {root / place / name} holds no images; fill it or remove it.")
             ids += images
@@ -117,7 +117,7 @@ def _paired(root: Path, place: str, void: int | None) -> Split:
 
 def _by_stem(root: Path, place: str, extensions: frozenset[str]) -> dict[str, str]:
     files: dict[str, str] = {}
-    names, ignored = _images(root, place, extensions)
+    names, ignored = list_images(root, place, extensions)
     _tell_ignored(root / place, ignored)
     for name in names:
         stem = os.path.splitext(os.path.relpath(name, place))[0]
@@ -127,33 +127,10 @@ def _by_stem(root: Path, place: str, extensions: frozenset[str]) -> dict[str, st
     return files
 
 
-def _images(root: Path, place: str, extensions: frozenset[str]) -> tuple[list[str], int]:
-    """Return the image files under a subfolder, relative to `root`, sorted, and the number of other files.
-
-    Hidden files and folders do not count.
-    """
-    found, ignored = [], 0
-    for folder, subfolders, files in os.walk(root / place):
-        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
-        relative = os.path.relpath(folder, root)
-        for name in files:
-            if _is_hidden(name):
-                continue
-            if os.path.splitext(name)[1].lower() in extensions:
-                found.append(os.path.join(relative, name))
-            else:
-                ignored += 1
-    return sorted(found), ignored
-
-
 def _tell_ignored(folder: Path, count: int) -> None:
     if count:
         log.info("%s: ignored %d of its files, whose extensions are no image's.", folder, count)
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_hidden(entry.name))
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))  # the latter is what macOS adds to its zip files
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_hidden(entry.name))

@@ -34,7 +34,7 @@ class Finetuning:
 
     def __init__(self, experiment: Experiment) -> None:
         """Open the source and decode its training and validation split; float32, whatever the experiment says."""
-        self.experiment = _changed(experiment, precision="float32", tensorboard=False)
+        self.experiment = _changed(experiment, precision="float32", tensorboard=False, curriculum=None)
         data = experiment.data
         self.runtime = choose(self.experiment.train, batch_size=data.batch_size, image_size=data.image_size)
         source, self.task = open_task(self.experiment)
@@ -51,7 +51,7 @@ class Finetuning:
             total_steps=count,
             encode=self.task.encode,
         )
-        return iter(chosen)
+        return iter(chosen.map(lambda image, y, *weight: (image, y)))
 
     def __call__(
         self,
