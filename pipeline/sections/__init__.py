@@ -3,7 +3,7 @@
 from pipeline.sections.base import OptionsError, Section, component
 from pipeline.sections.compression import Channels, Compress, Qat, Sparsity, Tuned
 from pipeline.sections.searching import Range, Search
-from pipeline.sections.training import Data, Export, Train
+from pipeline.sections.training import Data, Export, Train, Transfer
 
 __all__ = [
     "Channels",
@@ -17,6 +17,7 @@ __all__ = [
     "Section",
     "Sparsity",
     "Train",
+    "Transfer",
     "Tuned",
     "component",
 ]

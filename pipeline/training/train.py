@@ -11,6 +11,7 @@ from pipeline.runs import Run, write_atomically
 from pipeline.training.loop import Batches
 from pipeline.training.runtime import Runtime, choose
 from pipeline.training.setup import build_loop, build_model, open_task, prepare_splits
+from pipeline.training.transfer import provenance, start
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +35,16 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
     source, task = open_task(experiment)
     # The seed comes before the first layer: initial weights and dropout follow from it.
     keras.utils.set_random_seed(settings.seed)
-    model = build_model(experiment, runtime, task)
+    model, transfer = build_model(experiment, runtime, task), experiment.transfer
+    groups = start(transfer, model) if transfer else ()
     run = _run(experiment, path, runtime, force)
     prepared = prepare_splits(experiment, source, task)
     if runtime.chief:
         images = {name: each.count for name, each in prepared.items()}
         run.note(classes=list(source.classes), images=images, runtime=runtime.facts())
-    loop = build_loop(experiment, run, runtime, task, model, prepared)
+        if transfer and transfer.base:
+            run.note(base=provenance(transfer))
+    loop = build_loop(experiment, run, runtime, task, model, prepared, groups=groups)
     log.info("training %s: %s", experiment.model.name, _extent(loop.batches, settings.epochs))
     loop.run()
     if runtime.chief:
