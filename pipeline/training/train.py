@@ -30,13 +30,13 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
     if Run(Path(path)).finished and not force:
         log.info("%s has finished training already; --force trains it again", path)
         return Run.create(path, experiment)
-    data, settings = experiment.data, experiment.train
+    data, settings, transfer = experiment.data, experiment.train, experiment.transfer
     runtime = choose(settings, batch_size=data.batch_size, image_size=data.image_size)
     source, task = open_task(experiment)
     # The seed comes before the first layer: initial weights and dropout follow from it.
     keras.utils.set_random_seed(settings.seed)
-    model, transfer = build_model(experiment, runtime, task), experiment.transfer
-    groups = start(transfer, model) if transfer else ()
+    model = build_model(experiment, runtime, task)
+    groups = start(transfer, model, Path(path)) if transfer else ()
     run = _run(experiment, path, runtime, force)
     prepared = prepare_splits(experiment, source, task)
     if runtime.chief:

@@ -11,14 +11,17 @@ from pipeline.runs import Run
 from pipeline.sections import Transfer
 
 
-def start(transfer: Transfer, model: keras.Model) -> list[Group]:
+def start(transfer: Transfer, model: keras.Model, run: Path) -> list[Group]:
     """Give a new model the weights to start from, all but its head, and return its layers in the order of learning.
 
-    Raises UserError where the base is no finished run and no .keras file, or of another architecture.
+    Raises UserError where the base is no finished run and no .keras file, is `run` itself, which is about to be
+    written, or is of another architecture.
     """
     if transfer.base is None:  # they came with the model
         return groups(model)
     path = base_file(transfer.base)
+    if path.resolve().is_relative_to(run.resolve()):
+        raise UserError(f"{run} is the run to start from; give another --run", usage=True)
     try:
         source = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, KeyError, TypeError) as error:
