@@ -70,7 +70,7 @@ def _levels(model: keras.Model) -> dict[str, int]:
     found: dict[str, int] = {}
     for call in reversed([*calls(model)]):
         above = [reached[id(y)] for y in call.output_tensors if id(y) in reached]
-        if above and call.operation in names:
+        if above:
             name = names[call.operation]
             found[name] = min(*above, found.get(name, above[0]))
             for x in call.input_tensors:

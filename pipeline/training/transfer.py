@@ -19,7 +19,7 @@ def start(transfer: Transfer, model: keras.Model, run: Path) -> list[Group]:
     """
     if transfer.base is None:  # they came with the model
         return groups(model)
-    path = base_file(transfer.base)
+    path = _base_file(transfer.base)
     if path.resolve().is_relative_to(run.resolve()):
         raise UserError(f"{run} is the run to start from; give another --run", usage=True)
     try:
@@ -32,11 +32,11 @@ def start(transfer: Transfer, model: keras.Model, run: Path) -> list[Group]:
 
 def provenance(transfer: Transfer) -> dict[str, str]:
     """Return what a run notes of its base: where it was, and the SHA-256 of its model."""
-    digest = hashlib.sha256(base_file(transfer.base).read_bytes()).hexdigest()
+    digest = hashlib.sha256(_base_file(transfer.base).read_bytes()).hexdigest()
     return {"path": transfer.base, "model_sha256": digest}
 
 
-def base_file(base: str) -> Path:
+def _base_file(base: str) -> Path:
     """Return the model file of a run or a path."""
     path = Path(base).expanduser()
     if path.is_dir():
