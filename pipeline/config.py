@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from pipeline.errors import UserError
 from pipeline.registry import MODELS, TASKS, suggest
-from pipeline.sections import Compress, Data, Export, OptionsError, Search, Section, Train, component
+from pipeline.sections import Compress, Data, Export, OptionsError, Search, Section, Train, Transfer, component
 
 # What a trained run may set anew; everything else belongs to its model.
 FREE = ("data.source", "data.batch_size", "data.cache_mb", "data.max_corrupt")
@@ -23,9 +23,26 @@ class Experiment(Section):
     data: Data
     model: component(MODELS)
     train: Train = Field(default_factory=Train)
+    transfer: Transfer | None = None  # where the weights start, if not fresh
     export: Export = Field(default_factory=Export)
     compress: Compress | None = None  # of a run that was made from another one
     search: Search | None = None  # what `pipeline tune` tries; training does not look at it
+
+    @field_validator("transfer")
+    @classmethod
+    def _has_weights_and_time(cls, transfer: Transfer | None, info: ValidationInfo) -> Transfer | None:
+        if transfer is None or not {"model", "train"} <= info.data.keys():  # which were refused themselves
+            return transfer
+        weights, epochs = info.data["model"].options.get("weights"), info.data["train"].epochs
+        if bool(transfer.base) == bool(weights):
+            which = "both have weights; set one of them" if weights else "one of them has to name weights to start from"
+            raise ValueError(f"transfer.base is a run or a .keras file, model.weights is for applications: {which}")
+        if transfer.every is not None and transfer.head_epochs >= epochs:
+            raise ValueError(
+                f"after {transfer.head_epochs} head_epochs none of {epochs} train.epochs is left for the stages; lower "
+                "head_epochs, or set every to null and keep them frozen"
+            )
+        return transfer
 
     @classmethod
     def load(cls, config: str | Path = "digits", overrides: Sequence[str] = ()) -> Self:

@@ -104,6 +104,35 @@ def test_wrong_files_are_named(text: str, message: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["transfer.evry=2"], r"transfer\.evry is not a key; did you mean 'every'"),
+        (["transfer.factor=2"], r"transfer\.factor cannot be 2: it should be less than or equal to 1"),
+        (["transfer.every=2"], r"transfer: transfer\.base is .* one of them has to name weights to start from"),
+        (
+            ["model={name: 'applications:MobileNetV2', weights: imagenet}", "transfer.base=runs/a"],
+            r"both have weights; set one of them",
+        ),
+        (
+            ["transfer={base: runs/a, head_epochs: 3}", "train.epochs=3"],
+            r"after 3 head_epochs none of 3 train\.epochs is left for the stages; lower head_epochs, or set every",
+        ),
+    ],
+)
+def test_wrong_transfers_are_named(overrides: list[str], message: str):
+    with pytest.raises(UserError, match=message) as caught:
+        Experiment.load("digits", overrides)
+    assert caught.value.usage
+
+
+def test_weights_to_start_from_are_a_base_or_those_of_the_model():
+    own = ["model={name: 'applications:MobileNetV2', weights: imagenet}", "transfer={}"]
+    assert Experiment.load("digits", own).transfer.base is None
+    frozen = ["transfer={base: runs/a, every: null}", "train.epochs=1"]
+    assert Experiment.load("digits", frozen).transfer.every is None
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("compress.channel.ratio=0.6", r"compress\.channel is not a key; did you mean 'channels'"),

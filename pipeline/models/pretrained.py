@@ -3,11 +3,12 @@
 import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.models.stages import stages
@@ -62,10 +63,14 @@ def copy(theirs: keras.Model, ours: keras.Model, swapped: bool) -> None:
             values = layer.get_weights()
             if swapped and layer is kernels[0]:
                 values[0] = values[0][:, :, ::-1]
-            copied = ours.get_layer(name)
-            copied.set_weights(values)
-            if isinstance(copied, keras.layers.Normalization):
-                copied.finalize_state()  # it computes with constants made of its weights
+            put(ours.get_layer(name), values)
+
+
+def put(layer: keras.Layer, values: Sequence[np.ndarray]) -> None:
+    """Give a layer its weights."""
+    layer.set_weights(values)
+    if isinstance(layer, keras.layers.Normalization):
+        layer.finalize_state()  # it computes with constants made of its weights
 
 
 def places(model: keras.Model) -> dict[str, keras.Operation]:

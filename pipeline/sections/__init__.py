@@ -3,7 +3,7 @@
 from pipeline.sections.base import OptionsError, Section, component
 from pipeline.sections.compression import Channels, Compress, Qat, Sparsity, Tuned
 from pipeline.sections.searching import Range, Search
-from pipeline.sections.training import Data, Export, Pseudo, Train
+from pipeline.sections.training import Data, Export, Pseudo, Train, Transfer
 
 __all__ = [
     "Channels",
@@ -18,6 +18,7 @@ __all__ = [
     "Section",
     "Sparsity",
     "Train",
+    "Transfer",
     "Tuned",
     "component",
 ]

@@ -97,6 +97,15 @@ class Curriculum(Section):
         return sizes
 
 
+class Transfer(Section):
+    """Start from learned weights: the head learns first, then stage by stage from the top (arXiv 1801.06146)."""
+
+    base: str | None = None  # a run or a .keras file of the same network; none: the weights are those of model.weights
+    head_epochs: NonNegativeInt = 5  # in which only the new layers learn
+    every: NonNegativeInt | None = 2  # epochs from one stage to the next; 0: all at once, none: they stay frozen
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.4  # of the learning rate, from a stage to the one below it
+
+
 class Train(Section):
     """How the weights are found."""
 

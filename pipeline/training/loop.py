@@ -25,6 +25,7 @@ from pipeline.training.resizing import Size, at_size
 from pipeline.training.runtime import Runtime
 from pipeline.training.schedules import Schedule
 from pipeline.training.step import Meters, Parts, distributed, training_call, validation_call
+from pipeline.training.unfreezing import Unfreezing
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +82,11 @@ class Loop:
         settings: Settings,
         runtime: Runtime,
         checkpoints: Checkpoints,
+        unfreezing: Unfreezing | None = None,
     ) -> None:
         """Model and optimizer were made under the runtime's strategy; the model's weights are changed in place."""
         self.model, self.batches, self.settings, self.runtime = model, batches, settings, runtime
+        self.unfreezing = unfreezing
         self.checkpoints, self.monitor = checkpoints, task.monitor
         self.sign = 1.0 if task.measures[task.monitor].higher_is_better else -1.0
         with runtime.strategy.scope():
@@ -108,6 +111,8 @@ class Loop:
             self._run_epochs(callbacks, wish)
         callbacks.on_train_end()
         self._leave_kept_weights()
+        if self.unfreezing:
+            self.unfreezing.end()
         return self.progress.rows
 
     def _run_epochs(self, callbacks: keras.callbacks.CallbackList, wish: StopWish) -> None:
@@ -117,9 +122,12 @@ class Loop:
         train = batches = None
         while not self._finished():
             epoch = len(self.progress.rows)
-            if train is None or self.batches.size_of(epoch) != self.batches.size_of(epoch - 1):
-                train = training_call(self._parts_at(epoch), self.runtime, self.settings.accumulate)
+            others_learn = self._begin_phase(epoch)
+            resized = train is None or self.batches.size_of(epoch) != self.batches.size_of(epoch - 1)
+            if resized:
                 batches = distributed(self.batches.training(self.progress.step), self.runtime)
+            if resized or others_learn:
+                train = training_call(self._parts_at(epoch), self.runtime, self.settings.accumulate)
             callbacks.on_epoch_begin(epoch)
             self._train_epoch(train, batches, callbacks, wish)
             self._replicas_agree()
@@ -137,6 +145,11 @@ class Loop:
             return self.parts
         with self.runtime.strategy.scope():
             return replace(self.parts, model=at_size(self.model, size, self.parts.task))
+
+    def _begin_phase(self, epoch: int) -> bool:
+        """Say whether other layers learn than in the epoch before."""
+        whole = self.progress.step == epoch * self.batches.steps_per_epoch
+        return self.unfreezing is not None and self.unfreezing.begin(epoch, whole=whole)
 
     def _train_epoch(
         self,
@@ -204,7 +217,8 @@ class Loop:
 
     def _finished(self) -> bool:
         epochs, patience = len(self.progress.rows), self.settings.patience
-        stale = patience is not None and epochs - self._best_epoch() >= patience
+        settled = self.unfreezing.settled if self.unfreezing else 0
+        stale = patience is not None and epochs - max(self._best_epoch(), settled) >= patience
         return epochs >= self.settings.epochs or (epochs > 0 and stale) or self.model.stop_training
 
     def _scale(self) -> float:
@@ -242,9 +256,10 @@ class Loop:
             write_history(self.settings.history, self.progress.rows)
 
     def _replicas_agree(self) -> None:
-        """Average what each replica counts for itself: batch norm's moving statistics."""
+        """Average what each replica counts for itself: the moving statistics of batch norms that learn."""
         if self.runtime.replicas > 1:
-            for variable in self.model.non_trainable_variables:
+            learning = [layer for layer in self.model.layers if layer.trainable]
+            for variable in (each for layer in learning for each in layer.non_trainable_variables):
                 if variable.dtype.startswith("float"):
                     variable.assign(self.runtime.strategy.reduce("MEAN", variable.value, axis=None))
 

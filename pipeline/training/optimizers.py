@@ -4,6 +4,7 @@ Every builder is given the model, whose variables it reads, and the largest allo
 None), and returns a built optimizer. The loop assigns `learning_rate` before each step from the schedule.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -78,6 +79,26 @@ def built(
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if not decays(v)])
     optimizer.build(model.trainable_variables)
     return optimizer
+
+
+def share_rates(optimizer: keras.Optimizer, shares: Sequence[float]) -> None:
+    """Give each variable its own share of the learning rate, in its weight decay as in its update.
+
+    Args:
+        optimizer: a built one, scaling losses or not; it is changed in place.
+        shares: one for each variable that it was built for, in that order.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    update, decay = inner.update_step, inner.weight_decay
+
+    def update_step(gradient: tf.Tensor, variable: tf.Variable, learning_rate: Any) -> None:
+        rate = tf.cast(learning_rate * shares[inner._get_variable_index(variable)], variable.dtype)
+        if decay and inner._use_weight_decay(variable):
+            variable.assign_sub(variable * decay * rate)
+        update(gradient, variable, rate)
+
+    # Keras decays all variables at one rate before it updates them.
+    inner.update_step, inner._apply_weight_decay = update_step, lambda variables: None
 
 
 class _Sgd(keras.optimizers.SGD):

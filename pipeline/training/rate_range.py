@@ -31,6 +31,10 @@ def range_test(experiment: Experiment, *, low: float = 1e-6, high: float = 1.0, 
     """
     if not 0 < low < high or steps < 10:
         raise UserError("a range test needs 0 < --low < --high and at least 10 --steps", usage=True)
+    if experiment.transfer:
+        raise UserError(
+            "a range test trains all weights, and fresh ones; leave transfer out with transfer=null", usage=True
+        )
     settings = experiment.train
     runtime = choose(settings, batch_size=experiment.data.batch_size, image_size=experiment.data.image_size)
     runtime = replace(runtime, steps_per_call=1)

@@ -14,6 +14,7 @@ from pipeline.data.opening import decode_split, open_source
 from pipeline.data.pseudo import with_pseudo
 from pipeline.data.source import Source
 from pipeline.errors import UserError
+from pipeline.models.transfer import Group
 from pipeline.registry import MODELS, OPTIMIZERS, SCHEDULES, TASKS
 from pipeline.runs import Run
 from pipeline.sections.training import Curriculum
@@ -23,6 +24,7 @@ from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.loop import Batches, Loop, Settings
 from pipeline.training.resizing import size_of
 from pipeline.training.runtime import Runtime, dtype_policy
+from pipeline.training.unfreezing import Unfreezing
 
 
 def open_task(experiment: Experiment) -> tuple[Source, Task]:
@@ -75,19 +77,23 @@ def build_loop(
     model: keras.Model,
     prepared: dict[str, Prepared],
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    groups: Sequence[Group] = (),
 ) -> Loop:
     """Join a model and its decoded splits into the loop that trains it; history and checkpoints go into `run`.
 
-    `callbacks` come after the usual ones.
+    `callbacks` come after the usual ones. `groups` are the model's layers in the order in which a transfer lets them
+    learn; without them all do from the first step.
     """
     settings = experiment.train
+    optimizer = build_optimizer(experiment, runtime, model)
+    schedule = experiment.transfer.model_dump(exclude={"base"}) if groups else {}
     batches = build_batches(experiment, task, prepared)
     rate = settings.optimizer.options["learning_rate"]
     steps = settings.epochs * batches.steps_per_epoch
     return Loop(
         model,
         task,
-        build_optimizer(experiment, runtime, model),
+        optimizer,
         SCHEDULES.build(settings.schedule.name, rate, steps, **settings.schedule.options),
         batches,
         Settings(
@@ -107,6 +113,7 @@ def build_loop(
         ),
         runtime,
         Checkpoints(run.checkpoints, writes=runtime.chief),
+        Unfreezing(groups, optimizer, **schedule) if groups else None,
     )
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import keras
 
 from pipeline.config import Experiment
-from pipeline.data.pseudo import provenance
+from pipeline.data import pseudo
 from pipeline.errors import UserError
 from pipeline.runs import Run, write_atomically
 from pipeline.training.loop import Batches
 from pipeline.training.runtime import Runtime, choose
 from pipeline.training.setup import build_loop, build_model, open_task, prepare_splits
+from pipeline.training.transfer import provenance, start
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +31,23 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
     if Run(Path(path)).finished and not force:
         log.info("%s has finished training already; --force trains it again", path)
         return Run.create(path, experiment)
-    data, settings = experiment.data, experiment.train
+    data, settings, transfer = experiment.data, experiment.train, experiment.transfer
     runtime = choose(settings, batch_size=data.batch_size, image_size=data.image_size)
     source, task = open_task(experiment)
     # The seed comes before the first layer: initial weights and dropout follow from it.
     keras.utils.set_random_seed(settings.seed)
     model = build_model(experiment, runtime, task)
+    groups = start(transfer, model, Path(path)) if transfer else ()
     run = _run(experiment, path, runtime, force)
     prepared = prepare_splits(experiment, source, task)
     if runtime.chief:
         images = {name: each.count for name, each in prepared.items()}
         run.note(classes=list(source.classes), images=images, runtime=runtime.facts())
         if data.pseudo:
-            run.note(pseudo=provenance(data.pseudo))
-    loop = build_loop(experiment, run, runtime, task, model, prepared)
+            run.note(pseudo=pseudo.provenance(data.pseudo))
+        if transfer and transfer.base:
+            run.note(base=provenance(transfer))
+    loop = build_loop(experiment, run, runtime, task, model, prepared, groups=groups)
     log.info("training %s: %s", experiment.model.name, _extent(loop.batches, settings.epochs))
     loop.run()
     if runtime.chief:

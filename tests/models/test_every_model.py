@@ -11,6 +11,7 @@ import tensorflow as tf
 from representatives import NAMES, build, every_family
 
 from pipeline.models.stages import stages
+from pipeline.models.transfer import groups
 
 CLASSES = 5
 SHAPE = (32, 32, 3)
@@ -54,6 +55,16 @@ def test_a_plain_call_is_inference(name, images):
     np.testing.assert_array_equal(model(images), model(images, training=False))
     for weight, value in zip(model.non_trainable_weights, before, strict=True):
         np.testing.assert_array_equal(weight, value, weight.path)
+
+
+@every_family
+def test_every_layer_has_its_turn_in_a_transfer(name):
+    model = model_of(name)
+    found = groups(model)
+    turns = [layer.name for group in found for layer in group.layers]
+    assert sorted(turns) == sorted(layer.name for layer in model.layers if layer.weights)
+    assert [layer.name for layer in found[0].layers] == ["logits"]
+    assert len(found) > len(stages(model)) or name.startswith(("vit", "cct"))
 
 
 @every_family

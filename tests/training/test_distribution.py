@@ -15,6 +15,7 @@ CASES = {
     "xla": "xla=1",
     "float16": "precision=mixed_float16,clip=0.05",
     "accumulated": "accumulate=2",
+    "frozen": "frozen=1,norm=1,ema=0.9,cpu_ops=1",  # norms that learn would see half a batch on each device
 }
 TOLERANCE = {"float16": 1e-2}
 

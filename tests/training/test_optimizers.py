@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline.registry import OPTIMIZERS
-from pipeline.training.optimizers import decays
+from pipeline.training.optimizers import decays, share_rates
 
 
 def linear(value: float = 3.0) -> keras.Model:
@@ -138,3 +138,35 @@ def test_rectified_adam_by_hand():
         weights -= 0.1 * move
         assert (length > 4) == (step > 4)
         np.testing.assert_allclose(net.layers[0].kernel.numpy(), weights, rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss scale"])
+def test_half_the_share_is_half_the_rate_in_update_and_decay(name, scaled):
+    keras.utils.set_random_seed(0)
+    nets = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)]) for _ in range(2)]
+    nets[1].set_weights(nets[0].get_weights())
+    decay = {"weight_decay": 0.1} if "weight_decay" in OPTIMIZERS.options(name).model_fields else {}
+    found = []
+    for net, rate in zip(nets, (0.02, 0.01), strict=True):
+        rule = OPTIMIZERS.build(name, net, 1.0, learning_rate=rate, **decay)
+        if rate == 0.02:
+            share_rates(rule, [0.5, 0.5])
+        if scaled:
+            rule = keras.optimizers.LossScaleOptimizer(rule)
+            rule.build(net.trainable_variables)
+        for seed in range(3):
+            gradients = [tf.random.stateless_normal(v.shape, (seed, 0)) for v in net.trainable_variables]
+            rule.apply([rule.scale_loss(gradient) for gradient in gradients], net.trainable_variables)
+        found.append(net.get_weights())
+    for ours, truth in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, truth, rtol=1e-5, atol=1e-7)
+
+
+def test_every_variable_has_its_own_share():
+    net = linear(1.0)
+    optimizer = OPTIMIZERS.build("sgd", net, None, learning_rate=0.1, momentum=0.0, weight_decay=0.5)
+    share_rates(optimizer, [1.0, 0.1])
+    optimizer.apply([tf.ones(v.shape) for v in net.trainable_variables])
+    np.testing.assert_allclose(net.layers[0].kernel.numpy(), 1 - 0.1 * (1 + 0.5), rtol=1e-6)
+    np.testing.assert_allclose(net.layers[0].bias.numpy(), 1 - 0.01, rtol=1e-6)

@@ -36,6 +36,11 @@ def test_smoothing_moves_no_slope():
     np.testing.assert_allclose(found + found[::-1], 1)
 
 
+def test_a_transfer_has_no_rate_of_its_own():
+    with pytest.raises(UserError, match="leave transfer out with transfer=null"):
+        range_test(Experiment.load("digits", [*TINY, "transfer.base=runs/a"]))
+
+
 def test_it_trains_while_the_rate_rises_and_stops_where_that_is_hopeless():
     experiment = Experiment.load("digits", [*TINY, "train.optimizer=sgd"])
     found = range_test(experiment, low=1e-4, high=1e4, steps=40)

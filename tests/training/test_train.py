@@ -1,4 +1,5 @@
 import csv
+import hashlib
 import logging
 
 import keras
@@ -58,6 +59,59 @@ def test_a_finished_run_is_left_alone_unless_forced(run, caplog):
     assert run.model_path.stat().st_mtime_ns == before
     forced = train(experiment(train__epochs=1), run.path, force=True)
     assert len(forced.history_path.read_text().splitlines()) == 2
+
+
+@pytest.fixture(scope="module")
+def learned(run, tmp_path_factory):
+    """A run from the first one's weights, whose features are frozen."""
+    changed = experiment(train__epochs=2, transfer={"base": str(run.path), "every": None})
+    return train(changed, tmp_path_factory.mktemp("runs") / "learned")
+
+
+def test_a_transfer_keeps_the_features_and_says_where_they_are_from(run, learned):
+    before, after = (keras.models.load_model(each.model_path) for each in (run, learned))
+    for layer in before.layers:
+        same = all(
+            (a == b).all() for a, b in zip(layer.get_weights(), after.get_layer(layer.name).get_weights(), strict=True)
+        )
+        assert same == (layer.name != "logits")
+    assert all(layer.trainable for layer in after.layers)
+    digest = hashlib.sha256(run.model_path.read_bytes()).hexdigest()
+    assert learned.facts["base"] == {"path": str(run.path), "model_sha256": digest}
+
+
+def test_a_run_may_start_from_a_file(run, tmp_path):
+    slow = {"base": str(run.model_path), "head_epochs": 0, "every": 0, "factor": 1e-4}
+    found = train(experiment(transfer=slow), tmp_path / "run")
+    before, after = (keras.models.load_model(each.model_path).get_layer("conv1_conv") for each in (run, found))
+    moved = np.abs(after.kernel.numpy() - before.kernel.numpy())
+    assert 0 < moved.max() < 1e-5  # six steps of Adam at 1e-3 times 1e-4
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "message"),
+    [
+        ("gone", {}, r"^transfer.base: there is no run and no .keras file .*gone$"),
+        ("", {}, r"is not a run \(it has no experiment.yaml\)"),
+        ("text.keras", {}, r"^transfer.base: .*text.keras cannot be loaded \("),
+        ("digits", {"data__channels": 3}, r"learned from images of 1 channels; set data.channels=1"),
+        ("digits", {"model": "lenet5"}, r"holds another architecture \(simple_cnn, here lenet5\)"),
+    ],
+)
+def test_a_base_that_does_not_fit_leaves_nothing_behind(tmp_path, run, base, changes, message):
+    (tmp_path / "text.keras").write_text("weights")
+    path = run.path if base == "digits" else tmp_path / base
+    changed = experiment(**changes, train__epochs=6, transfer={"base": str(path)})
+    with pytest.raises(UserError, match=message):
+        train(changed, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_cannot_start_from_itself(run):
+    changed = experiment(train__epochs=6, transfer={"base": str(run.path)})
+    with pytest.raises(UserError, match="is the run to start from; give another --run"):
+        train(changed, run.path, force=True)
+    assert run.finished
 
 
 def test_progress_is_told_in_plain_lines(tmp_path, caplog):

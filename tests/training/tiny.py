@@ -7,10 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline.models.transfer import Group
 from pipeline.registry import OPTIMIZERS, SCHEDULES, TASKS
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.loop import Batches, Loop, Settings
 from pipeline.training.runtime import Runtime, dtype_policy
+from pipeline.training.unfreezing import Unfreezing
 
 SIZE, CLASSES, IMAGES = 8, 3, 96
 
@@ -58,6 +60,12 @@ def model(*, norm: bool = True, dropout: float = 0.0, width: int = 4) -> keras.M
     return keras.Model(inputs, layers.Dense(CLASSES, dtype="float32")(x))
 
 
+def groups(net: keras.Model) -> list[Group]:
+    """Return the last layer as the head, and all other layers below it."""
+    *body, head = [layer for layer in net.layers if layer.weights]
+    return [Group("head", (head,)), Group("body", tuple(body))]
+
+
 def runtime(**changes: Any) -> Runtime:
     """Return the plain choices for a CPU, with changes."""
     choices = {
@@ -78,9 +86,10 @@ def loop(
     optimizer: dict[str, Any] | None = None,
     network: dict[str, Any] | None = None,
     size: int = 16,
+    transfer: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Loop:
-    """Return a loop over the tiny problem; equal arguments give equal loops."""
+    """Return a loop over the tiny problem; equal arguments give equal loops. `transfer` unfreezes its two groups."""
     choices = choices or runtime()
     options = {"name": "sgd", "learning_rate": 0.1, "clip_norm": None} | (optimizer or {})
     name, clip_norm = options.pop("name"), options.pop("clip_norm")
@@ -96,9 +105,9 @@ def loop(
             rule.build(net.trainable_variables)
     task = TASKS.build("classification", ("red", "green", "blue"), None)
     schedule = SCHEDULES.build("constant", options["learning_rate"], settings["epochs"] * data.steps_per_epoch)
-    return Loop(
-        net, task, rule, schedule, data, Settings(**settings), choices, Checkpoints(folder, writes=choices.chief)
-    )
+    unfreezing = Unfreezing(groups(net), rule, **transfer) if transfer else None
+    checkpoints = Checkpoints(folder, writes=choices.chief)
+    return Loop(net, task, rule, schedule, data, Settings(**settings), choices, checkpoints, unfreezing)
 
 
 def weights(net: keras.Model) -> list[np.ndarray]:
