@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.errors import UserError
 from pipeline.registry import MODELS, TASKS, suggest
@@ -26,6 +26,12 @@ class Experiment(Section):
     export: Export = Field(default_factory=Export)
     compress: Compress | None = None  # of a run that was made from another one
     search: Search | None = None  # what `pipeline tune` tries; training does not look at it
+
+    @model_validator(mode="after")
+    def _no_teacher_of_a_fold(self) -> Self:
+        if self.train.distill and self.data.folds:
+            raise ValueError("a teacher may have seen the images that data.folds holds out; leave train.distill out")
+        return self
 
     @classmethod
     def load(cls, config: str | Path = "digits", overrides: Sequence[str] = ()) -> Self:
@@ -197,7 +203,7 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -
         cause = first["ctx"]["error"]
         if isinstance(cause, OptionsError):
             return _explain(cause.error, cause.options, full)
-        return f"{full}: {cause}"
+        return f"{full}: {cause}" if full else str(cause)
     # A union complains once per branch: what is allowed is any of them.
     allowed = dict.fromkeys(_allowed(p) for p in problems if _path(p["loc"], model) == path)
     return f"{full} cannot be {first['input']!r}: it should be {' or '.join(allowed)}."

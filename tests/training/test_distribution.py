@@ -15,6 +15,7 @@ CASES = {
     "xla": "xla=1",
     "float16": "precision=mixed_float16,clip=0.05",
     "accumulated": "accumulate=2",
+    "taught": "taught=1,xla=1",
 }
 TOLERANCE = {"float16": 1e-2}
 

@@ -4,19 +4,22 @@ import pytest
 from keras import ops
 
 from pipeline.errors import UserError
-from pipeline.export.compress.distill import STUDENT, TEACHER, distill, divergence
+from pipeline.ops.losses import divergence
 from pipeline.registry import TASKS
+from pipeline.training.distill import STUDENT, TEACHER, distill
 
 layers = keras.layers
 
 
-def network(classes: int = 3, *, width: int = 4, size: int = 8, dropout: float = 0.0, softmax: bool = False):
+def network(
+    classes: int = 3, *, width: int = 4, size: int = 8, channels: int = 3, dropout: float = 0.0, activation=None
+):
     keras.utils.set_random_seed(width)
-    image = keras.Input((size, size, 3), name="image")
+    image = keras.Input((size, size, channels), name="image")
     x = layers.Conv2D(width, 3, name="features")(layers.Rescaling(1 / 255)(image))
     x = layers.ReLU()(layers.BatchNormalization()(x))
     x = layers.Dropout(dropout)(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(image, layers.Dense(classes, activation="softmax" if softmax else None)(x))
+    return keras.Model(image, layers.Dense(classes, activation=activation)(x))
 
 
 def task(classes: int = 3):
@@ -25,33 +28,6 @@ def task(classes: int = 3):
 
 def pictures(count: int = 4) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (count, 8, 8, 3)).astype("float32")
-
-
-def softmax(x, temperature=1.0):
-    e = np.exp(np.asarray(x, np.float64) / temperature)
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-def test_the_divergence_by_hand():
-    teacher, student = np.log([[0.5, 0.25, 0.25]]), np.log([[0.25, 0.5, 0.25]])
-    expected = 0.5 * np.log(2) - 0.25 * np.log(2)
-    np.testing.assert_allclose(divergence(teacher, student, 1.0), [expected], rtol=1e-5)
-    p, q = softmax([[4.0, 0, 2]], 2.0), softmax([[1.0, 3, 0]], 2.0)
-    expected = 4 * (p * np.log(p / q)).sum()
-    found = divergence(np.array([[4.0, 0, 2]]), np.array([[1.0, 3, 0]]), 2.0)
-    np.testing.assert_allclose(found, [expected], rtol=1e-5)
-    np.testing.assert_allclose(divergence(teacher, teacher + 7, 3.0), [0.0], atol=1e-5)
-
-
-def test_the_divergence_is_averaged_over_pixels():
-    rng = np.random.default_rng(0)
-    teacher, student = rng.normal(size=(2, 2, 4, 5, 3))
-    found = divergence(teacher, student, 1.0)
-    each = [
-        divergence(t.reshape(-1, 3), s.reshape(-1, 3), 1.0).numpy().mean()
-        for t, s in zip(teacher, student, strict=True)
-    ]
-    np.testing.assert_allclose(found, each, rtol=1e-5)
 
 
 def test_the_loss_is_the_weighted_sum():
@@ -77,7 +53,7 @@ def test_the_teacher_answers_as_in_inference_and_is_never_changed():
 
 
 def test_probabilities_of_a_teacher_become_logits():
-    logits, softmaxed = network(width=8), network(width=8, softmax=True)
+    logits, softmaxed = network(width=8), network(width=8, activation="softmax")
     softmaxed.set_weights(logits.get_weights())
     x = pictures()
     first, second = (
@@ -103,14 +79,14 @@ def test_features_are_matched_through_a_projection():
     assert len(lesson.model.trainable_variables) == len(student.trainable_variables) + 1
 
 
-def test_metrics_look_at_the_student():
+def test_metrics_look_at_the_student_and_one_at_the_teacher():
     lesson = distill(network(), network(width=8), task())
-    [metric] = lesson.task.metrics()
-    y = np.eye(3, dtype="float32")
-    metric.update_state(y, {STUDENT: y, TEACHER: -y})
-    assert (metric.name, float(metric.result())) == ("accuracy", 1.0)
-    metric.reset_state()
-    assert [float(v.numpy()) for v in metric.variables] == [0.0, 0.0]
+    metrics, y = lesson.task.metrics(), np.eye(3, dtype="float32")
+    for metric in metrics:
+        metric.update_state(y, {STUDENT: y, TEACHER: -y})
+    assert {metric.name: float(metric.result()) for metric in metrics} == {"accuracy": 1.0, "teacher_accuracy": 0.0}
+    metrics[0].reset_state()
+    assert [float(v.numpy()) for v in metrics[0].variables] == [0.0, 0.0]
     assert lesson.task.monitor == "accuracy"
     lesson.task.check(lesson.model)
 
@@ -119,7 +95,8 @@ def test_metrics_look_at_the_student():
     ("teacher", "options", "message"),
     [
         ({"classes": 5}, {}, "the teacher knows 5 classes, the student 3; give a teacher of the same"),
-        ({"size": 9}, {}, r"the teacher takes images of \(9, 9, 3\), the student of \(8, 8, 3\)"),
+        ({"channels": 1}, {}, r"the teacher takes images of \(8, 8, 1\), the student of \(8, 8, 3\)"),
+        ({"activation": "sigmoid"}, {}, "the teacher ends in a sigmoid, .*; give one of logits"),
         ({}, {"temperature": 0.0}, "distillation needs temperature > 0, weight in 0..1"),
         ({}, {"weight": 1.5}, "not temperature=4, weight=1.5"),
         ({}, {"features": {"features": "c9"}}, "has no layer 'c9' whose features could be matched"),
@@ -136,3 +113,65 @@ def test_features_of_other_sizes_are_refused():
     pooled = next(layer.name for layer in teacher.layers if isinstance(layer, layers.GlobalAveragePooling2D))
     with pytest.raises(UserError, match=r"features of \(6, 6\) cannot match those of \(\); choose layers"):
         distill(student, teacher, task(), features={"features": pooled})
+
+
+def test_images_are_resized_to_the_teachers_size_inside_the_graph():
+    student, teacher = network(), network(width=8, size=12)
+    x = pictures()
+    found = distill(student, teacher, task()).model(x)[TEACHER]
+    np.testing.assert_allclose(found, teacher(ops.image.resize(x, (12, 12))), rtol=1e-5, atol=1e-6)
+    assert student.input_shape == (None, 8, 8, 3)
+
+
+@pytest.mark.parametrize("preprocessing", ["unit", "tf", "torch", "caffe"])
+def test_a_teacher_gets_the_pixels_that_it_was_trained_on(preprocessing):
+    student, teacher = network(), network(width=8)
+    x = pictures()
+    by_hand = {
+        "unit": x / 255,
+        "tf": x / 127.5 - 1,
+        "torch": (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+        "caffe": x[..., ::-1] - [103.939, 116.779, 123.68],
+    }[preprocessing].astype("float32")
+    found = distill(student, teacher, task(), preprocessing=preprocessing).model(x)[TEACHER]
+    np.testing.assert_allclose(found, teacher(by_hand), rtol=1e-4, atol=1e-5)
+
+
+def test_grey_images_have_no_preprocessing_of_colours():
+    with pytest.raises(UserError, match=r"the preprocessing 'caffe' is of colour images; set data\.channels=3"):
+        distill(network(channels=1), network(channels=1), task(), preprocessing="caffe")
+
+
+def test_answers_for_each_pixel_are_resized_to_the_students():
+    def masks(size: int, activation: str | None) -> keras.Model:
+        image = keras.Input((size, size, 3))
+        x = layers.Conv2D(3, 3, strides=size // 8, padding="same", activation=activation)(
+            layers.Rescaling(1 / 255)(image)
+        )
+        return keras.Model(image, x)
+
+    student, teacher, x = masks(8, None), masks(24, "softmax"), pictures()
+    larger = keras.Model(teacher.input, ops.repeat(ops.repeat(teacher.output, 2, 1), 2, 2))  # answers of 16×16
+    lesson = distill(student, larger, TASKS.build("segmentation", ("a", "b", "c"), None))
+    outputs = lesson.model(x)
+    assert outputs[TEACHER].shape == (4, 8, 8, 3)
+    answers = ops.repeat(ops.repeat(teacher(ops.image.resize(x, (24, 24))), 2, 1), 2, 2)
+    found = ops.softmax(outputs[TEACHER])
+    np.testing.assert_allclose(found, ops.image.resize(answers, (8, 8)), atol=0.02)
+    y = np.zeros((4, 8, 8), "int32")
+    assert lesson.task.loss(y, outputs).shape == (4,)
+    for metric in lesson.task.metrics():
+        metric.update_state(y, outputs)
+        assert 0 <= float(metric.result()) <= 1
+
+
+@pytest.mark.parametrize("end", [lambda x: layers.Softmax()(x), lambda x: ops.softmax(x), layers.Activation("softmax")])
+def test_a_softmax_is_found_wherever_it_is_written(end):
+    inner = network(width=8)
+    ended = keras.Model(inner.input, end(inner.output))
+    nested = keras.Sequential([keras.Input((8, 8, 3)), ended])
+    x = pictures()
+    for teacher in (ended, nested):
+        found = distill(network(), teacher, task()).model(x)[TEACHER]
+        np.testing.assert_allclose(ops.softmax(found), ops.softmax(inner(x)), rtol=1e-4)
+        assert float(ops.min(found)) < -0.1  # logits, not probabilities
