@@ -175,3 +175,12 @@ def test_a_softmax_is_found_wherever_it_is_written(end):
         found = distill(network(), teacher, task()).model(x)[TEACHER]
         np.testing.assert_allclose(ops.softmax(found), ops.softmax(inner(x)), rtol=1e-4)
         assert float(ops.min(found)) < -0.1  # logits, not probabilities
+
+
+def test_each_head_is_taught_by_itself():
+    classes = ("a=1", "a=2", "b=1", "b=2", "b=3")
+    heads = TASKS.build("multi_output_classification", classes, None)
+    student, teacher, x = network(5), network(5, width=8), pictures()
+    lesson = distill(student, teacher, heads, temperature=2.0, weight=1.0)
+    expected = sum(divergence(teacher(x)[:, part], student(x)[:, part], 2.0) for part in (slice(0, 2), slice(2, 5)))
+    np.testing.assert_allclose(lesson.task.loss(None, lesson.model(x)), expected, rtol=1e-4)
