@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--weight", type=float, default=1.0)
     parser.add_argument("overrides", nargs="*")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     teacher = train(Experiment.load(asked.config, asked.overrides), asked.folder / "teacher")
     _tell("teacher", evaluate(teacher))
     distill = f"train.distill={{teacher: {teacher.path}, weight: {asked.weight}}}"
