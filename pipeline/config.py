@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from pipeline.errors import UserError
 from pipeline.registry import MODELS, TASKS, suggest
@@ -43,6 +43,14 @@ class Experiment(Section):
                 "head_epochs, or set every to null and keep them frozen"
             )
         return transfer
+
+    @model_validator(mode="after")
+    def _teacher_fits(self) -> Self:
+        if self.train.distill and self.data.folds:
+            raise ValueError("a teacher may have seen the images that data.folds holds out; leave train.distill out")
+        if self.train.distill and self.train.curriculum and self.train.curriculum.sizes:
+            raise ValueError("a teacher answers images of one size; leave out train.distill or train.curriculum.sizes")
+        return self
 
     @classmethod
     def load(cls, config: str | Path = "digits", overrides: Sequence[str] = ()) -> Self:
@@ -214,7 +222,7 @@ def _explain(error: ValidationError, model: type[BaseModel], prefix: str = "") -
         cause = first["ctx"]["error"]
         if isinstance(cause, OptionsError):
             return _explain(cause.error, cause.options, full)
-        return f"{full}: {cause}"
+        return f"{full}: {cause}" if full else str(cause)
     # A union complains once per branch: what is allowed is any of them.
     allowed = dict.fromkeys(_allowed(p) for p in problems if _path(p["loc"], model) == path)
     return f"{full} cannot be {first['input']!r}: it should be {' or '.join(allowed)}."

@@ -16,15 +16,18 @@ from pipeline.errors import UserError
 _INDEX_MODES = frozenset({"1", "L", "P", "I", "I;16"})  # Pillow's modes with one number per pixel
 
 
-def labelled_files(root: Path, ids: Sequence[str], labels: Sequence[int]) -> Split:
-    """Make a split of images `root`/id with one label each. Files whose header is no image's are refused."""
+def labelled_files(root: Path, ids: Sequence[str], labels: Sequence[int] | Sequence[Sequence[int]]) -> Split:
+    """Make a split of images `root`/id with one label each, or with as many each. Files that are no images are refused.
+
+    Several labels are the field `labels`, int32 (heads,), and are not counted as one label is.
+    """
     headers, refused = _sort_out(root, dict(zip(ids, _scan(root, ids), strict=True)))
     labels = np.array([label for name, label in zip(ids, labels, strict=True) if name in headers], np.int32)
-    read, column = _reader(root, headers), tf.constant(labels)
+    read, column, is_one = _reader(root, headers), tf.constant(labels), labels.ndim == 1
     return Split(
         len(headers),
-        load=lambda index: {**read(index), "label": tf.gather(column, index)},
-        labels=labels,
+        load=lambda index: {**read(index), "label" if is_one else "labels": tf.gather(column, index)},
+        labels=labels if is_one else None,
         refused=refused,
     )
 

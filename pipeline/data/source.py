@@ -14,8 +14,9 @@ class Split:
     """One split: `count` samples in a fixed order, read by index (`load`) or, where that cannot be, as a `stream`.
 
     A sample holds `image` (uint8 (H, W, C), or a scalar string: the encoded file), `id` (string) and what the source
-    knows: `label` int32 (), `mask` int32 (H, W), or encoded as a scalar string, `boxes` float32 (N, 4) as relative
-    ymin, xmin, ymax, xmax, `classes` int32 (N,), `orientation` int32 () (the EXIF tag, 1 to 8, of an encoded image).
+    knows: `label` int32 (), or `labels` int32 (heads,) where an image has several, `mask` int32 (H, W), or encoded as a
+    scalar string, `boxes` float32 (N, 4) as relative ymin, xmin, ymax, xmax, `classes` int32 (N,), `orientation` int32
+    () (the EXIF tag, 1 to 8, of an encoded image).
 
     Args:
         count: how many samples there are, corrupt ones included.

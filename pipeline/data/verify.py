@@ -37,7 +37,7 @@ class Verified:
 def verify(split: Split, preprocess: Preprocess, fields: Collection[str], classes: int, cache_bytes: int) -> Verified:
     """Decode every sample, on all cores; those that fail are left out and named."""
     keeps = split.count * _sample_bytes(preprocess, fields, classes) <= cache_bytes
-    must_fit = keeps or bool({*fields} - {"label", "weight"})
+    must_fit = keeps or bool({*fields} - {"label", "labels", "weight"})
     numbered = _decoded(split, _whole(preprocess, fields) if must_fit else _readable)
     store = _Store(split.count) if keeps else None
     indices, most_boxes, encoded_bytes = [], 0, 0.0

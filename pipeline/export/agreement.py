@@ -112,7 +112,7 @@ def compare_on(
             for name, copies in models.items():
                 outputs = np.concatenate(list(threads.map(LiteModel.predict, copies, parts)))
                 answers[name].add(task, rest["y"], outputs, expected)
-                if outputs.ndim == 2:
+                if task.fields == ("label",):
                     answers[name].add_flips(pixels, rest, outputs, expected)
             if sum(map(len, images)) < GOLDEN:
                 images.append(pixels[:GOLDEN])

@@ -35,7 +35,7 @@ def write_changes(
         (folder / name).unlink(missing_ok=True)  # of an earlier export
     if change is not None:
         write_atomically(folder / "per_class_change.csv", change.to_csv(index=False))
-    if agreement.keras.golden.ndim == 2:  # one answer per image; masks change somewhere in every image
+    if task.fields == ("label",):  # masks change somewhere in every image
         sides = {KERAS: predict, variant: LiteModel.open(folder / f"{variant}.tflite").predict}
         flipped = cards(agreement.files[variant], task, variant, sides, affordable(latency[variant].p50))
         write_atomically(folder / "flips.json", json.dumps(flipped) + "\n")

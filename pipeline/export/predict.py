@@ -9,6 +9,7 @@ import pandas as pd
 
 from pipeline.data.preprocess import Preprocess
 from pipeline.errors import UserError
+from pipeline.ops.heads import heads_of
 from pipeline.runs import Run
 
 TOP = 3
@@ -17,7 +18,10 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found in one image: labels with probabilities (or shares of the pixels), the highest first."""
+    """What was found in one image: labels with probabilities (or shares of the pixels), the highest first.
+
+    Of several heads it is the best label of each, in their order.
+    """
 
     image: Path
     labels: tuple[str, ...]
@@ -86,5 +90,9 @@ def _open_file(path: Path) -> _Opened:
 def _top(path: Path, output: np.ndarray, labels: Sequence[str]) -> Prediction:
     if output.ndim == 3:
         output = np.bincount(output.argmax(-1).ravel(), minlength=len(labels)) / output[..., 0].size
-    order = np.argsort(-output, kind="stable")[:TOP]
+    heads = heads_of(labels)
+    if len(heads) > 1:
+        order = [part.start + int(output[part].argmax()) for part in heads.values()]
+    else:
+        order = np.argsort(-output, kind="stable")[:TOP]
     return Prediction(path, tuple(labels[i] for i in order), tuple(float(output[i]) for i in order))

@@ -39,6 +39,20 @@ def cross_entropy(
     return ops.sum(parts, axis=-1)
 
 
+def divergence(teacher: Any, student: Any, temperature: float) -> Any:
+    """Return T² KL(teacher || student) of the answers softened by a temperature T, averaged over pixels, float32 (B,).
+
+    Hinton et al., arXiv 1503.02531: T² keeps the gradients of one size whatever T is.
+
+    Args:
+        teacher, student: logits (B, ..., K).
+    """
+    teacher = ops.log_softmax(ops.cast(teacher, "float32") / temperature)
+    student = ops.log_softmax(ops.cast(student, "float32") / temperature)
+    each = ops.sum(ops.exp(teacher) * (teacher - student), axis=-1)
+    return temperature**2 * ops.mean(ops.reshape(each, (ops.shape(each)[0], -1)), axis=-1)
+
+
 def dice_loss(targets: Any, probabilities: Any) -> Any:
     """Return 1 - the soft Dice coefficient, averaged over the classes present in each image's truth, (B,).
 

@@ -10,8 +10,8 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.registry import Fraction
 from pipeline.sections.base import Section
+from pipeline.sections.training import Distill
 
 
 class Tuned(Section):
@@ -51,13 +51,6 @@ class Qat(Tuned):
     wide_ends: bool = False  # 8 bits for the first and the last kernel
 
 
-class Distill(Section):
-    """Learn from the answers of the run that is compressed, in every stage that trains."""
-
-    temperature: PositiveFloat = 4.0
-    weight: Fraction = 0.9  # of the teacher's part of the loss
-
-
 class Compress(Section):
     """How a run was made from another one, `base`; the stages come in this order."""
 
@@ -67,7 +60,7 @@ class Compress(Section):
     sparsity: Sparsity | None = None
     clusters: Clusters | None = None
     qat: Qat | None = None
-    distill: Distill | None = None
+    distill: Distill | None = None  # from the run that is compressed, in every stage that trains
 
     @model_validator(mode="after")
     def _some_stage(self) -> Self:

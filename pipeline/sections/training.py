@@ -106,6 +106,21 @@ class Transfer(Section):
     factor: Annotated[float, Field(gt=0, le=1)] = 0.4  # of the learning rate, from a stage to the one below it
 
 
+class Distill(Section):
+    """Learn from a teacher's answers as well as from the labels (arXiv 1503.02531)."""
+
+    temperature: PositiveFloat = 4.0
+    weight: Fraction = 0.9  # of the teacher's part of the loss; 1 in arXiv 2106.05237
+
+
+class Distillation(Distill):
+    """Learn from a model that was trained before."""
+
+    teacher: str  # a run's folder, or a Keras file
+    # What the teacher's graph lacks: none takes pixels 0..255, unit 0..1, the others as keras.applications names them.
+    preprocessing: Literal["none", "unit", "tf", "torch", "caffe"] = "none"
+
+
 class Train(Section):
     """How the weights are found."""
 
@@ -128,6 +143,7 @@ class Train(Section):
     keep: Literal["best", "last"] = "best"
     checkpoint_minutes: PositiveFloat = 10.0  # also at the end of every epoch
     tensorboard: bool = False
+    distill: Distillation | None = None
     int8_every: PositiveInt | None = None  # epochs from one validation with int8 kernels to the next; changes nothing
 
 

@@ -57,7 +57,7 @@ class Task(Protocol):
     """Own the meaning of a model's outputs. Built by `TASKS.build(name, classes, label_counts, **options)`."""
 
     classes: tuple[str, ...]
-    fields: tuple[str, ...]  # sample fields it needs beside the image: ("label",) or ("mask",)
+    fields: tuple[str, ...]  # sample fields it needs beside the image: ("label",), ("labels",) or ("mask",)
     monitor: str  # the measure that picks the best epoch and is compared between models, the first of `measures`
     measures: Mapping[str, Measure]
     legend: Mapping[str, tuple[int, int, int]]  # class name to its RGB colour in the pictures of `show`, if it has any

@@ -4,7 +4,6 @@ import contextlib
 import math
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
@@ -15,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.registry import SCHEDULES
 from pipeline.training.pointwise import faster_ops
 from pipeline.training.runtime import choose
-from pipeline.training.setup import build_batches, build_model, build_optimizer, open_task, prepare_splits
+from pipeline.training.setup import build_batches, build_lesson, build_optimizer, open_task, prepare_splits
 from pipeline.training.step import Meters, Parts, distributed, training_call
 
 _HOPELESS = 4.0  # times the lowest smoothed loss: from there on it only gets worse
@@ -41,8 +40,8 @@ def range_test(experiment: Experiment, *, low: float = 1e-6, high: float = 1.0, 
     # Batches for as many epochs as the steps take.
     experiment = experiment.replace([f"train.epochs={steps}", "train.curriculum=null"])
     source, task = open_task(experiment)
-    keras.utils.set_random_seed(settings.seed)
-    model = build_model(experiment, runtime, task)
+    lesson = build_lesson(experiment, runtime, task)
+    model, task = lesson.model, lesson.task
     optimizer = build_optimizer(experiment, runtime, model)
     batches = build_batches(experiment, task, prepare_splits(experiment, source, task))
     growth = math.log(high / low) / (steps - 1)

@@ -21,9 +21,11 @@ from pipeline.sections.training import Curriculum
 from pipeline.tasks.base import Task
 from pipeline.training.callbacks import standard_callbacks
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.distill import Lesson, distill
 from pipeline.training.loop import Batches, Loop, Settings
 from pipeline.training.resizing import size_of
 from pipeline.training.runtime import Runtime, dtype_policy
+from pipeline.training.teacher import open_teacher
 from pipeline.training.unfreezing import Unfreezing
 
 
@@ -56,6 +58,25 @@ def build_model(experiment: Experiment, runtime: Runtime, task: Task) -> keras.M
         model = MODELS.build(component.name, shape, len(task.classes), **component.options)
     task.check(model)
     return model
+
+
+def build_lesson(experiment: Experiment, runtime: Runtime, task: Task) -> Lesson:
+    """Seed everything, and build what is trained: a model with fresh weights, beside its teacher if it has one.
+
+    Raises UserError where the model cannot be built, or the teacher is none for it.
+    """
+    settings, teacher = experiment.train, None
+    if settings.distill:
+        with runtime.strategy.scope():
+            teacher = open_teacher(settings.distill.teacher, task.classes)
+    # The seed comes before the first layer: initial weights and dropout follow from it; and after the teacher's, so
+    # that a student begins with the very weights that it would have without one.
+    keras.utils.set_random_seed(settings.seed)
+    model = build_model(experiment, runtime, task)
+    if teacher is None:
+        return Lesson(model, model, task)
+    with runtime.strategy.scope():
+        return distill(model, teacher, task, **settings.distill.model_dump(exclude={"teacher"}))
 
 
 def build_optimizer(experiment: Experiment, runtime: Runtime, model: keras.Model) -> keras.Optimizer:

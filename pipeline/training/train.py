@@ -1,7 +1,9 @@
 """From an experiment to a finished run."""
 
+import hashlib
 import logging
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -11,7 +13,8 @@ from pipeline.errors import UserError
 from pipeline.runs import Run, write_atomically
 from pipeline.training.loop import Batches
 from pipeline.training.runtime import Runtime, choose
-from pipeline.training.setup import build_loop, build_model, open_task, prepare_splits
+from pipeline.training.setup import build_lesson, build_loop, open_task, prepare_splits
+from pipeline.training.teacher import teacher_file
 from pipeline.training.transfer import provenance, start
 
 log = logging.getLogger(__name__)
@@ -32,26 +35,25 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
         log.info("%s has finished training already; --force trains it again", path)
         return Run.create(path, experiment)
     data, settings, transfer = experiment.data, experiment.train, experiment.transfer
+    teacher = _teacher(experiment, Run(Path(path)), force)
     runtime = choose(settings, batch_size=data.batch_size, image_size=data.image_size)
     source, task = open_task(experiment)
-    # The seed comes before the first layer: initial weights and dropout follow from it.
-    keras.utils.set_random_seed(settings.seed)
-    model = build_model(experiment, runtime, task)
-    groups = start(transfer, model, Path(path)) if transfer else ()
+    lesson = build_lesson(experiment, runtime, task)
+    groups = start(transfer, lesson.student, Path(path)) if transfer else ()
     run = _run(experiment, path, runtime, force)
     prepared = prepare_splits(experiment, source, task)
     if runtime.chief:
         images = {name: each.count for name, each in prepared.items()}
-        run.note(classes=list(source.classes), images=images, runtime=runtime.facts())
+        run.note(classes=list(source.classes), images=images, runtime=runtime.facts(), **teacher)
         if data.pseudo:
             run.note(pseudo=pseudo.provenance(data.pseudo))
         if transfer and transfer.base:
             run.note(base=provenance(transfer))
-    loop = build_loop(experiment, run, runtime, task, model, prepared, groups=groups)
+    loop = build_loop(experiment, run, runtime, lesson.task, lesson.model, prepared, groups=groups)
     log.info("training %s: %s", experiment.model.name, _extent(loop.batches, settings.epochs))
     loop.run()
     if runtime.chief:
-        write_atomically(run.model_path, as_float32(model).save)
+        write_atomically(run.model_path, as_float32(lesson.student).save)
     return run
 
 
@@ -67,6 +69,25 @@ def as_float32(model: keras.Model) -> keras.Model:
     )
     rebuilt.set_weights(model.get_weights())
     return rebuilt
+
+
+def _teacher(experiment: Experiment, run: Run, force: bool) -> dict[str, Any]:
+    """Return what a run notes of its teacher, {} where it has none.
+
+    Raises UserError where the teacher is the run itself, or not the one that the run began with.
+    """
+    if not experiment.train.distill:
+        return {}
+    file = teacher_file(experiment.train.distill.teacher)
+    if file.resolve() == run.model_path.resolve():
+        raise UserError(f"{run.path} cannot be its own teacher; name another --run", usage=True)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    begun_with = run.facts.get("teacher", {}).get("model_sha256", digest)
+    if begun_with != digest and not force:
+        raise UserError(
+            f"the teacher {file} is not the file that {run.path} began with; bring that back, or use --force"
+        )
+    return {"teacher": {"path": experiment.train.distill.teacher, "model_sha256": digest}}
 
 
 def _run(experiment: Experiment, path: Path | str, runtime: Runtime, force: bool) -> Run:

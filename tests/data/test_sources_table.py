@@ -163,3 +163,37 @@ def check(path, message, **options):
         table(path, **options)
     assert str(caught.value).endswith(".")
     assert "\n" not in str(caught.value)
+
+
+def several(rows, tmp_path, columns, **changes):
+    rows.assign(**{"shape": ["disc", "bar"] * 5, "size": ["10", "9"] * 5} | changes).to_csv(
+        tmp_path / "t.csv", index=False
+    )
+    return table(tmp_path / "t.csv", label_column=columns)
+
+
+def test_several_columns_of_labels(rows, tmp_path):
+    source = several(rows, tmp_path, ["shape", "size"])
+    assert source.classes == ("shape=bar", "shape=disc", "size=9", "size=10")
+    assert source.fields == {"labels"}
+    samples = [sample["labels"].numpy().tolist() for sample in source.splits["train"].dataset()]
+    assert samples == [[1, 1], [0, 0]] * 3
+    assert source.splits["train"].labels is None
+    assert counts(source) == {"train": 6, "validation": 2, "test": 2}
+
+
+@pytest.mark.parametrize(
+    ("columns", "changes", "message"),
+    [
+        (["shape", "colour"], {}, r"t\.csv has no column 'colour'; its columns are 'path', 'label', 'split', 'shape'"),
+        (["shape", "size"], {"size": "9"}, r"holds one class as 'size' label, '9'; at least two are needed"),
+        (["shape", "size"], {"size": [""] + ["1", "2", "3"] * 3}, r"row 1: the 'size' label is empty"),
+        (["shape", "size"], {"size": ["1", "2"] * 4 + ["3", "1"]}, r"row 9: the test 'size' label '3' is not in train"),
+        (["shape", "shape"], {}, "names a column twice, or none"),
+        ([], {}, "names a column twice, or none"),
+        (["shape", "a=b"], {"a=b": ["1", "2"] * 5}, "the column 'a=b' cannot name a head: use letters, digits"),
+    ],
+)
+def test_columns_that_cannot_be_heads(rows, tmp_path, columns, changes, message):
+    with pytest.raises(UserError, match=message):
+        several(rows, tmp_path, columns, **changes)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.ops.losses import cross_entropy, dice_loss, smooth
+from pipeline.ops.losses import cross_entropy, dice_loss, divergence, smooth
 
 LOGITS = np.log(np.array([[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]], np.float32))
 ONE_HOT = np.eye(3, dtype=np.float32)[[0, 2]]
@@ -88,3 +88,30 @@ def test_dice_equals_keras_where_every_class_is_present():
     # Keras averages over nothing when given axes: (B, K) come back.
     theirs = keras.losses.dice(targets, answer, axis=(1, 2))
     assert numpy(dice_loss(targets, answer)) == pytest.approx(numpy(theirs).mean(axis=-1), rel=1e-5)
+
+
+def softmax(x, temperature=1.0):
+    e = np.exp(np.asarray(x, np.float64) / temperature)
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def test_the_divergence_by_hand():
+    teacher, student = np.log([[0.5, 0.25, 0.25]]), np.log([[0.25, 0.5, 0.25]])
+    expected = 0.5 * np.log(2) - 0.25 * np.log(2)
+    np.testing.assert_allclose(divergence(teacher, student, 1.0), [expected], rtol=1e-5)
+    p, q = softmax([[4.0, 0, 2]], 2.0), softmax([[1.0, 3, 0]], 2.0)
+    expected = 4 * (p * np.log(p / q)).sum()
+    found = divergence(np.array([[4.0, 0, 2]]), np.array([[1.0, 3, 0]]), 2.0)
+    np.testing.assert_allclose(found, [expected], rtol=1e-5)
+    np.testing.assert_allclose(divergence(teacher, teacher + 7, 3.0), [0.0], atol=1e-5)
+
+
+def test_the_divergence_is_averaged_over_pixels():
+    rng = np.random.default_rng(0)
+    teacher, student = rng.normal(size=(2, 2, 4, 5, 3))
+    found = divergence(teacher, student, 1.0)
+    each = [
+        divergence(t.reshape(-1, 3), s.reshape(-1, 3), 1.0).numpy().mean()
+        for t, s in zip(teacher, student, strict=True)
+    ]
+    np.testing.assert_allclose(found, each, rtol=1e-5)

@@ -17,11 +17,15 @@ FIELDS = {
 OUTPUTS = {"label": (BATCH, 7), "mask": (BATCH, SIZE, SIZE, 7)}
 
 
-def test_there_are_two_tasks():
-    assert TASKS.names() == ["classification", "segmentation"]
+# Several labels per image are several answers: tests/tasks/test_multi_output.py.
+ONE_ANSWER = ["classification", "segmentation"]
 
 
-@pytest.fixture(params=TASKS.names())
+def test_no_task_is_left_out():
+    assert TASKS.names() == sorted([*ONE_ANSWER, "multi_output_classification"])
+
+
+@pytest.fixture(params=ONE_ANSWER)
 def task(request):
     return TASKS.build(request.param, CLASSES, [2, 1, 1, 1, 1, 1, 1])
 
@@ -156,7 +160,7 @@ def test_a_model_of_another_shape_is_refused(task):
         (dict.fromkeys(CLASSES, 0.0), "gives every class the weight 0"),
     ],
 )
-@pytest.mark.parametrize("name", ["classification", "segmentation"])
+@pytest.mark.parametrize("name", ONE_ANSWER)
 def test_wrong_class_weights_are_refused(name, weights, message):
     with pytest.raises(UserError, match=message):
         TASKS.build(name, CLASSES, None, class_weights=weights)

@@ -1,7 +1,7 @@
 """Train the tiny problem on replicas, in a process of its own because devices are fixed at its start.
 
 Usage: replicas_main.py FOLDER JOB ...    where a job is NAME=STRATEGY[,key=value ...] with strategy single, mirrored or
-workers, and keys xla, cpu_ops, precision, clip, ema, norm, accumulate, frozen, stop. Its weights go to
+workers, and keys xla, cpu_ops, precision, clip, ema, norm, accumulate, frozen, taught, stop. Its weights go to
 FOLDER/NAME/result.npz; a job whose name stood before continues that job's run.
 """
 
@@ -42,6 +42,7 @@ def train(folder: Path, strategy: tf.distribute.Strategy, options: dict[str, str
         accumulate=accumulate,
         size=16 // accumulate,
         transfer={"head_epochs": 1, "every": None, "factor": 0.5} if "frozen" in options else None,
+        taught="taught" in options,
         ema=float(options["ema"]) if "ema" in options else None,
         checkpoint_minutes=1e-9,
         callbacks=(BreakOff(int(options["stop"])),) if "stop" in options else (),

@@ -16,6 +16,7 @@ CASES = {
     "float16": "precision=mixed_float16,clip=0.05",
     "accumulated": "accumulate=2",
     "frozen": "frozen=1,norm=1,ema=0.9,cpu_ops=1",  # norms that learn would see half a batch on each device
+    "taught": "taught=1,xla=1",
 }
 TOLERANCE = {"float16": 1e-2}
 

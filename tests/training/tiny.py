@@ -10,6 +10,7 @@ import tensorflow as tf
 from pipeline.models.transfer import Group
 from pipeline.registry import OPTIMIZERS, SCHEDULES, TASKS
 from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.distill import distill
 from pipeline.training.loop import Batches, Loop, Settings
 from pipeline.training.runtime import Runtime, dtype_policy
 from pipeline.training.unfreezing import Unfreezing
@@ -87,9 +88,13 @@ def loop(
     network: dict[str, Any] | None = None,
     size: int = 16,
     transfer: dict[str, Any] | None = None,
+    taught: bool = False,
     **settings: Any,
 ) -> Loop:
-    """Return a loop over the tiny problem; equal arguments give equal loops. `transfer` unfreezes its two groups."""
+    """Return a loop over the tiny problem; equal arguments give equal loops.
+
+    `transfer` unfreezes its two groups; a taught one learns from an untrained teacher, too.
+    """
     choices = choices or runtime()
     options = {"name": "sgd", "learning_rate": 0.1, "clip_norm": None} | (optimizer or {})
     name, clip_norm = options.pop("name"), options.pop("clip_norm")
@@ -98,12 +103,14 @@ def loop(
     data = batches(size, settings["epochs"])
     keras.utils.set_random_seed(0)
     with choices.strategy.scope(), dtype_policy(choices.precision):
-        net = model(**network or {})
+        net, task = model(**network or {}), TASKS.build("classification", ("red", "green", "blue"), None)
+        if taught:
+            lesson = distill(net, model(width=8, dropout=0.5), task, weight=0.5)
+            net, task = lesson.model, lesson.task
         rule = OPTIMIZERS.build(name, net, clip_norm, **options)
         if choices.precision == "mixed_float16":
             rule = keras.optimizers.LossScaleOptimizer(rule)
             rule.build(net.trainable_variables)
-    task = TASKS.build("classification", ("red", "green", "blue"), None)
     schedule = SCHEDULES.build("constant", options["learning_rate"], settings["epochs"] * data.steps_per_epoch)
     unfreezing = Unfreezing(groups(net), rule, **transfer) if transfer else None
     checkpoints = Checkpoints(folder, writes=choices.chief)

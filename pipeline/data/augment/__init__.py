@@ -124,7 +124,7 @@ def _as_float(batch: Batch) -> Batch:
 
 def _check_fields(mixing: list[str], fields: Collection[str]) -> None:
     for name in mixing:
-        for field in ("mask", "boxes"):
+        for field in ("mask", "boxes", "labels"):
             if field in fields:
                 raise UserError(f"data.augment: {name} mixes whole labels and cannot mix {field}; leave it out.")
         if "label" not in fields:

@@ -2,15 +2,18 @@
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pipeline.data.files import labelled_files
 from pipeline.data.source import Source
 from pipeline.data.split import SPLIT_NAMES, with_test
 from pipeline.errors import UserError
+from pipeline.ops.heads import class_of
 from pipeline.registry import SOURCES, Fraction
 
 
@@ -19,16 +22,17 @@ def table(
     *,
     path: str,
     image_column: str = "path",
-    label_column: str = "label",
+    label_column: str | list[str] = "label",
     split_column: str | None = None,
     test: Fraction = 0.2,
 ) -> Source:
-    """A CSV or Parquet table with a column of image paths, one of labels and, if you like, one of splits.
+    """A CSV or Parquet table with a column of image paths, one or more of labels and, if you like, one of splits.
 
     Paths are relative to the table's folder and may not leave it. Without test rows, validation rows serve as test;
     without either, a fraction of train does, the same in every run. Labels are sorted, by value if all are integers.
 
     Args:
+        label_column: a list of columns gives each image as many labels; its classes are then called `column=label`.
         split_column: holds train, val(idation) or test; without it a column named "split" is used if there is one.
         test: the share of images kept for test where no row says test or validation; 1 is all of them.
     """
@@ -36,24 +40,50 @@ def table(
     rows = _read(file)
     if split_column is None and "split" in rows:
         split_column = "split"
-    wanted = [image_column, label_column, *([split_column] if split_column else [])]
-    for column in wanted:
+    columns = [label_column] if isinstance(label_column, str) else label_column
+    _require_heads(label_column)
+    for column in [image_column, *columns, *([split_column] if split_column else [])]:
         if column not in rows:
             raise UserError(f"{file} has no column {column!r}; its columns are {', '.join(map(repr, rows.columns))}.")
-    rows = rows[wanted].set_axis(["image", "label", "split"][: len(wanted)], axis=1)
-    rows["split"] = [_split_name(file, *cell) for cell in rows["split"].items()] if split_column else "train"
+    splits = [_split_name(file, *cell) for cell in rows[split_column].items()] if split_column else "train"
     root, real_folder = file.resolve().parent, functools.cache(os.path.realpath)
-    rows["image"] = [_inside(file, root, real_folder, *cell) for cell in rows["image"].items()]
-    _require_distinct(file, rows)
-    names = _classes(file, rows)
-    rows["label"] = rows["label"].map({name: label for label, name in enumerate(names)})
-    parts = {name: rows[rows["split"] == name] for name in ("train", "validation", "test")}
-    splits = {
-        name: labelled_files(root, part["image"].tolist(), part["label"].tolist())
-        for name, part in parts.items()
-        if len(part)
+    images = [_inside(file, root, real_folder, *cell) for cell in rows[image_column].items()]
+    table = pd.DataFrame({"image": images, "split": splits}, rows.index)
+    _require_distinct(file, table)
+    names = {
+        column: _classes(file, table.assign(label=rows[column]), _called(column, label_column)) for column in columns
     }
-    return Source(tuple(names), frozenset({"label"}), with_test(splits, test))
+    labels = np.stack(
+        [rows[column].map({name: i for i, name in enumerate(names[column])}) for column in columns], axis=1
+    )
+    one = isinstance(label_column, str)
+    parts = {}
+    for name in ("train", "validation", "test"):
+        chosen = (table["split"] == name).to_numpy()
+        if chosen.any():
+            theirs = labels[chosen, 0] if one else labels[chosen]
+            parts[name] = labelled_files(root, table["image"][chosen].tolist(), theirs.tolist())
+    if one:
+        return Source(tuple(names[label_column]), frozenset({"label"}), with_test(parts, test))
+    classes = tuple(class_of(column, name) for column in columns for name in names[column])
+    return Source(classes, frozenset({"labels"}), with_test(parts, test))
+
+
+def _require_heads(columns: str | list[str]) -> None:
+    """Raise UserError unless the columns of several labels can give their names to heads."""
+    if isinstance(columns, str):
+        return
+    if not columns or len(set(columns)) < len(columns):
+        raise UserError("data.source.label_column names a column twice, or none; name each column of labels once.")
+    for column in columns:
+        if not re.fullmatch(r"[\w -]+", column):
+            raise UserError(
+                f"the column {column!r} cannot name a head: use letters, digits, '_', '-' and spaces alone."
+            )
+
+
+def _called(column: str, label_column: str | list[str]) -> str:
+    return "label" if column == label_column else f"{column!r} label"
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -102,20 +132,24 @@ def _require_distinct(file: Path, rows: pd.DataFrame) -> None:
         raise UserError(f"{file}, row {twice[0]}: the image {rows['image'][first]!r} already stands in row {first}.")
 
 
-def _classes(file: Path, rows: pd.DataFrame) -> list[str]:
-    """Return the labels of train, sorted. Raises UserError for one class, and for a label that train does not have."""
+def _classes(file: Path, rows: pd.DataFrame, called: str) -> list[str]:
+    """Return the labels of train, sorted. Raises UserError for one class, and for a label that train does not have.
+
+    `called` is what messages call such a label.
+    """
     unlabelled = rows.index[rows["label"].str.strip() == ""]
     if len(unlabelled):
-        raise UserError(f"{file}, row {unlabelled[0]}: the label is empty.")
+        raise UserError(f"{file}, row {unlabelled[0]}: the {called} is empty.")
     trained = set(rows["label"][rows["split"] == "train"]) or set(rows["label"])
     unknown = rows[~rows["label"].isin(trained)]
     if len(unknown):
         first = unknown.iloc[0]
         raise UserError(
-            f"{file}, row {unknown.index[0]}: the {first['split']} label {first['label']!r} is not in train."
+            f"{file}, row {unknown.index[0]}: the {first['split']} {called} {first['label']!r} is not in train."
         )
     if len(trained) < 2:
-        raise UserError(f"{file} holds one class, {min(trained)!r}; at least two are needed.")
+        where = "" if called == "label" else f" as {called}"
+        raise UserError(f"{file} holds one class{where}, {min(trained)!r}; at least two are needed.")
     return sorted(trained, key=int) if all(_is_integer(label) for label in trained) else sorted(trained)
 
 

@@ -11,11 +11,11 @@ import keras
 from pipeline.config import Experiment
 from pipeline.errors import UserError
 from pipeline.export.compress.constraints import constrained, enforce
-from pipeline.export.compress.distill import distill
 from pipeline.export.compress.graph import Graph
 from pipeline.export.compress.rebuild import rebuild
 from pipeline.export.compress.sparsity import KeepZeros, SparsitySchedule
 from pipeline.runs import Run
+from pipeline.training.distill import Lesson, distill
 from pipeline.training.loop import Loop
 from pipeline.training.runtime import choose
 from pipeline.training.setup import build_loop, open_task, prepare_splits
@@ -77,14 +77,13 @@ class Finetuning:
         self.task.check(model)
         with self.runtime.strategy.scope():
             trained = rebuild(Graph.of(model))
-            learner, task = trained, self.task
+            lesson = Lesson(trained, trained, self.task)
             if teacher is not None:
                 lesson = distill(trained, teacher, self.task, **distillation or {})
-                learner, task = lesson.model, lesson.task
         experiment = self._for(trained, epochs, learning_rate)
         with tempfile.TemporaryDirectory() as temporary:
             run = Run(folder or Path(temporary))
-            loop = build_loop(experiment, run, self.runtime, task, learner, self.prepared, callbacks)
+            loop = build_loop(experiment, run, self.runtime, lesson.task, lesson.model, self.prepared, callbacks)
             if _growing(trained):
                 _schedule_sparsity(loop)
             loop.run()

@@ -22,7 +22,7 @@ def at_resolution(model: keras.Model, image_size: tuple[int, int]) -> keras.Mode
 
 
 def enlarging(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
-    """Return a model that enlarges images of `image_size` to the size that `model` was made for: a teacher."""
+    """Return a model that enlarges images of `image_size` to the size that `model` was made for."""
     image = keras.Input((*image_size, model.inputs[0].shape[-1]), name=model.inputs[0].name)
     height, width = model.inputs[0].shape[1:3]
     # Not the Resizing layer: it turns a plain call into training mode for all that comes after it.

@@ -20,7 +20,7 @@ from pipeline.export.compress.equalise import equalise
 from pipeline.export.compress.finetune import Finetuning
 from pipeline.export.compress.importance import taylor
 from pipeline.export.compress.quantize_aware import calibrated, is_quantized
-from pipeline.export.compress.resolution import at_resolution, enlarging
+from pipeline.export.compress.resolution import at_resolution
 from pipeline.export.compress.sparsity import KeepZeros, sparsify
 from pipeline.runs import Run, write_atomically
 from pipeline.sections import Channels, Compress, Qat, Sparsity, Tuned
@@ -66,10 +66,8 @@ class _Compression:
     """The stages of an experiment, and what they share: the model it began with and the data to train on."""
 
     def __init__(self, experiment: Experiment, model: keras.Model) -> None:
-        self.experiment, self.start, self.teacher = experiment, model, model
-        size = experiment.data.image_size
-        if size != model.inputs[0].shape[1:3]:
-            self.start, self.teacher = at_resolution(model, size), enlarging(model, size)
+        self.experiment, self.teacher, size = experiment, model, experiment.data.image_size
+        self.start = model if size == model.inputs[0].shape[1:3] else at_resolution(model, size)
 
     def run(self, folder: Path) -> keras.Model:
         """Go through the stages; each leaves its model in a folder of its own."""

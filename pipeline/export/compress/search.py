@@ -98,7 +98,7 @@ class _Ground:
         self.task = self.tuning(self.size).task
         self.predict = keras_predictor(model, self.task)
 
-    def teacher(self, image_size: tuple[int, int]) -> keras.Model:
+    def original(self, image_size: tuple[int, int]) -> keras.Model:
         """Return the original, for images of any size."""
         return self.model if image_size == self.size else enlarging(self.model, image_size)
 
@@ -123,9 +123,8 @@ class _Ground:
 
     def train(self, structure: Structure, model: keras.Model, epochs: int, learning_rate: float | None) -> keras.Model:
         """Train on, taught by the original."""
-        teacher = self.teacher(structure.image_size)
         return self.tuning(structure.image_size)(
-            model, epochs=epochs, learning_rate=learning_rate, teacher=teacher, distillation=_TEACHER
+            model, epochs=epochs, learning_rate=learning_rate, teacher=self.model, distillation=_TEACHER
         )
 
     def _tuning(self, image_size: tuple[int, int]) -> Finetuning:
@@ -179,7 +178,9 @@ def _measure(candidates: Iterable[Candidate], ground: _Ground, folder: Path) -> 
     together = None
     for size in dict.fromkeys(sizes.values()):  # the original's comes first
         files = {name: paths[name] for name in paths if sizes[name] == size}
-        found = compare_on(ground.batches(size), ground.task, keras_predictor(ground.teacher(size), ground.task), files)
+        found = compare_on(
+            ground.batches(size), ground.task, keras_predictor(ground.original(size), ground.task), files
+        )
         together = replace(together, files={**together.files, **found.files}) if together else found
     latency = measure_all(list(paths.values()), threads=(1,))
     table = tabulate(together, ground.task, paths, latency, ground.experiment.export.margin)

@@ -6,9 +6,9 @@ from keras import ops
 from pipeline import Run
 from pipeline.errors import UserError
 from pipeline.export.compress.channels import prune_iteratively
-from pipeline.export.compress.distill import open_teacher
 from pipeline.export.compress.finetune import Finetuning, finetune
 from pipeline.export.compress.sparsity import SparsitySchedule, sparsify, sparsity_of
+from pipeline.training.teacher import open_teacher
 
 layers = keras.layers
 

@@ -61,7 +61,7 @@ def test_fewer_channels_and_bits_weigh_less(tmp_path):
     assert (table["latency_ms"] > 0).all()
 
 
-def test_a_model_on_smaller_images_and_a_teacher_that_enlarges_them():
+def test_a_model_on_smaller_images_and_the_original_on_them_enlarged():
     model = MODELS.build("resnet8", (32, 32, 3), 5)
     small = at_resolution(model, (24, 24))
     assert small.input_shape == (None, 24, 24, 3)
