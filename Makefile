@@ -55,7 +55,7 @@ tune: $(STAMP) ## search better settings for CONFIG, by its section search, into
 	@$(BIN)/pipeline tune $(CONFIG) $(SET)
 
 test: $(STAMP) ## run every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 clients: ## install what tests compare exports with: MediaPipe Tasks (Python 3.9 to 3.12), in an environment of its own
 	$(PYTHON) -m venv --clear .venv-mediapipe
@@ -73,7 +73,7 @@ aarch64: $(STAMP) .aarch64 ## replay RUN's recorded answers on an emulated ARM64
 check: $(STAMP) ## lint and format check, then the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 bench: $(STAMP) ## measure against peers, side by side (benchmarks/README.md says how long each takes)
 	$(BIN)/python -m benchmarks.run

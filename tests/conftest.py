@@ -1,4 +1,4 @@
-"""What every test shares: quiet output, the fake processors that distribution tests need, and what needs a browser."""
+"""What every test shares: the order of running, quiet output, and what needs a browser."""
 
 import shutil
 from collections import Counter
@@ -7,7 +7,18 @@ import pytest
 
 import pipeline  # noqa: F401  sets TensorFlow's environment before any test imports it
 
+# Folders and files whose tests take longest. A worker that has none left takes them from the end of another's list
+# (--dist worksteal), so that what comes last should be short; tests that share a fixture stay together.
+_FIRST = (
+    *("tests/test_readme.py", "tests/test_notebooks.py", "tests/export/compress", "tests/test_cli.py"),
+    *("tests/training/test_resume.py", "tests/training/test_distribution.py", "tests/studies", "tests/export"),
+)
 _NEEDED = {"node": "node", "npm": "npm", "Chromium": "chromium"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest tests first."""
+    items.sort(key=lambda item: next((i for i, name in enumerate(_FIRST) if item.nodeid.startswith(name)), len(_FIRST)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

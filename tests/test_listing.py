@@ -27,9 +27,10 @@ def test_unknown_kind_is_refused():
         listing.tables("source")
 
 
-@pytest.mark.slow
-def test_models_are_counted():
+def test_models_are_counted(monkeypatch):
+    """Some of them here: that all can be is shown by the README's test."""
+    monkeypatch.setattr(MODELS, "names", lambda: ["applications:VGG16", "lenet5", "resnet50"])
     table = listing.tables("models")["models"].set_index("name")
-    assert list(table.index) == [name for name in MODELS.names() if not name.startswith("applications:")]
+    assert list(table.index) == ["lenet5", "resnet50"]
     assert table.loc["resnet50", "parameters"] == 25_610_152
     assert table.loc["lenet5", "MACs (M)"] == pytest.approx(0.4165, abs=1e-3)

@@ -1,6 +1,8 @@
 """A compressed run is a run like any other, made stage by stage, and resumable between them."""
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +15,7 @@ from pipeline.export.compress.comparison import describe
 from pipeline.export.compress.finetune import Finetuning
 from pipeline.export.compress.run import compress_run
 from pipeline.export.compress.sparsity import sparsity_of
+from pipeline.export.export import Export
 
 FILES = "export.variants=[float32, int8]"
 SHORT = {
@@ -35,11 +38,18 @@ def planned(base: Run, recipe: str | None, *overrides: str) -> Experiment:
     return base.experiment.compressed(base.path, recipe, [FILES, *SHORT[recipe], *overrides])
 
 
+@pytest.fixture(scope="module")
+def exported(base, tmp_path_factory) -> Callable[[str], Export]:
+    """Return a function of a recipe that makes its run of the base, once, and exports it: what is made is only read."""
+    folder = tmp_path_factory.mktemp("recipes")
+    return functools.cache(lambda recipe: export(compress_run(planned(base, recipe), folder / recipe)))
+
+
 @pytest.mark.parametrize("recipe", [name for name in SHORT if name])
-def test_every_recipe_makes_a_run_that_is_evaluated_and_exported(base, recipe, tmp_path):
-    run = compress_run(planned(base, recipe), tmp_path / recipe)
+def test_every_recipe_makes_a_run_that_is_evaluated_and_exported(base, recipe, exported):
+    result = exported(recipe)
+    run = result.run
     assert evaluate(run).metrics["accuracy"].value > 0.3
-    result = export(run)
     files = ["float32", "int8", *(["w4a8"] if recipe == "tiny" else [])]
     assert list(result.results["variant"]) == files
     assert list(result.compression["variant"]) == ["base float32", "base int8", *files]
@@ -62,9 +72,8 @@ def test_all_recipes_were_tried():
     assert len(recipes()) == 5
 
 
-def test_what_quantisation_aware_training_promised_is_in_the_file(base, tmp_path):
-    run = compress_run(planned(base, "qat"), tmp_path / "qat")
-    results = export(run).results.set_index("variant")
+def test_what_quantisation_aware_training_promised_is_in_the_file(exported):
+    results = exported("qat").results.set_index("variant")
     # Ranges were trained, so that the file and the Keras model of the run give the same answers.
     assert abs(results.loc["int8", "difference"]) <= 1.0
     assert results.loc["int8", "mean_abs_difference"] < 0.01
@@ -99,8 +108,8 @@ def test_an_interrupted_compression_goes_on_with_the_next_stage(base, tmp_path, 
     assert len(trained) == 3
 
 
-def test_a_compressed_run_says_where_it_came_from_and_is_compressed_again(base, tmp_path):
-    first = compress_run(planned(base, "repair"), tmp_path / "first")
+def test_a_compressed_run_says_where_it_came_from_and_is_compressed_again(base, exported, tmp_path):
+    first = exported("repair").run
     facts = json.loads(first.environment_path.read_text())
     assert facts["base"]["path"] == str(base.path)
     assert len(facts["base"]["model_sha256"]) == 64
@@ -111,13 +120,13 @@ def test_a_compressed_run_says_where_it_came_from_and_is_compressed_again(base, 
     assert again.compress == first.experiment.compress
 
 
-def test_wrong_requests_are_named(base, tmp_path):
+def test_wrong_requests_are_named(base, exported, tmp_path):
     with pytest.raises(UserError, match=r"is the run to compress; give another folder as --out"):
         compress_run(planned(base, "repair"), base.path)
     with pytest.raises(UserError, match=r"this experiment is of a compressed run; use it with: pipeline compress"):
         train(planned(base, "repair"), tmp_path / "no")
     with pytest.raises(UserError, match="does not exist"):
         compress_run(base.experiment.compressed(tmp_path / "gone", "repair"), tmp_path / "no")
-    quantised = compress_run(planned(base, "qat", "compress.qat.epochs=0"), tmp_path / "qat")
+    quantised = exported("qat").run
     with pytest.raises(UserError, match=r"is quantised already; compress a float one, the run that it was made from: "):
         compress_run(base.experiment.compressed(quantised.path, "repair"), tmp_path / "no")

@@ -1,0 +1,73 @@
+"""The table of the zoo is made in pieces, and says what was not measured."""
+
+import numpy as np
+import pytest
+
+from benchmarks import zoo
+from pipeline.registry import MODELS
+
+SIZES = {"large": 4_000_000_000, "middle": 2_000_000, "small": 1_000_000}
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[str]:
+    """Replace the registry and the measurements by quick ones, which note what they were asked, and the machine."""
+    asked = []
+
+    def stand_in(kind: str, **values):
+        def measure(name: str) -> dict:
+            asked.append(f"{kind} {name}")
+            return values | ({"macs": SIZES[name]} if kind == "count" else {})
+
+        return measure
+
+    monkeypatch.setattr(MODELS, "names", lambda: ["applications:VGG16", *SIZES])
+    monkeypatch.setattr(zoo, "environment", lambda: {"cores": 2, "processor": "Abacus"})
+    monkeypatch.setattr(zoo, "count", stand_in("count", input="8×8×1", classes=10, parameters=1234))
+    files = {"float32_bytes": 2048, "float32_ms": 0.5, "int8_bytes": 1024, "int8_ms": 0.25}
+    monkeypatch.setattr(zoo, "measure_files", stand_in("files", **files))
+    digits = {"digits_macs": 9, "accuracy": 0.9, "low": 0.85, "high": 0.95, "n": 899}
+    monkeypatch.setattr(zoo, "learn_digits", stand_in("digits", **digits))
+    return asked
+
+
+def test_what_is_measured_is_kept_and_not_measured_again(measured, tmp_path):
+    path = tmp_path / "zoo.csv"
+    zoo.fill(path, seconds=0)
+    assert measured == []
+    zoo.fill(path, np.inf)
+    assert measured == [
+        *("count large", "count middle", "count small"),
+        *("files small", "files middle", "digits small", "digits middle"),
+    ]
+    zoo.fill(path, np.inf)
+    assert len(measured) == 7
+    table = zoo.read(path)
+    table.loc["small", ["float32_bytes", "float32_ms", "int8_bytes", "int8_ms"]] = np.nan
+    table.drop("middle").to_csv(path)
+    zoo.fill(path, np.inf)
+    assert measured[7:] == ["count middle", "files small", "files middle", "digits middle"]
+
+
+def test_the_page_says_what_was_measured_and_where(measured, tmp_path):
+    zoo.fill(tmp_path / "zoo.csv", np.inf)
+    lines = zoo.page(zoo.read(tmp_path / "zoo.csv")).splitlines()
+    assert lines[-3:] == [
+        "| small | 8×8×1 → 10 | 1,234 | 1.0 | 2 | 1 | 0.5 | 0.25 | 90.0 % [85.0, 95.0] |",
+        "| middle | 8×8×1 → 10 | 1,234 | 2.0 | 2 | 1 | 0.5 | 0.25 | 90.0 % [85.0, 95.0] |",
+        "| large | 8×8×1 → 10 | 1,234 | 4,000.0 | — | — | — | — | — |",
+    ]
+    assert "2 cores of an Abacus" in "\n".join(lines)
+    assert "899 test images" in "\n".join(lines)
+
+
+def test_a_small_model_is_counted_exported_and_trained():
+    assert zoo.count("lenet5")["parameters"] == 61_706
+    files = zoo.measure_files("lenet5")
+    assert files["float32_bytes"] > 61_706 * 4 > files["int8_bytes"] > 61_706
+    assert min(files["float32_ms"], files["int8_ms"]) > 0
+    learned = zoo.learn_digits("lenet5")
+    assert learned["n"] == 899
+    assert learned["low"] < learned["accuracy"] < learned["high"]
+    assert learned["accuracy"] > 0.5
+    assert set(zoo.learn_digits("unet")) == set(zoo.learn_digits("vgg11")) == {"digits_macs"}  # dense; too large
