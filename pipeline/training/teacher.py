@@ -9,21 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-import pipeline.models.layers  # noqa: F401  a run's model may hold them
 from pipeline.errors import UserError
 from pipeline.runs import Run
+from pipeline.training.learned import load_file, model_file
 
 TEACHER = "teacher"
-
-
-def teacher_file(path: Path | str) -> Path:
-    """Return the Keras file of a finished run's folder, or the file itself; raises UserError where there is none."""
-    path = Path(path).expanduser()
-    if path.is_dir():
-        return Run.open(path).model_path
-    if not path.is_file():
-        raise UserError(f"there is no teacher at {path}; give a finished run or a .keras file")
-    return path
 
 
 def open_teacher(path: Path | str, classes: Sequence[str] | None = None) -> keras.Model:
@@ -32,15 +22,11 @@ def open_teacher(path: Path | str, classes: Sequence[str] | None = None) -> kera
     Raises UserError for what is no model, and for a run whose classes are not the student's `classes`, in their order:
     of a file only their number can be checked.
     """
-    file, folder = teacher_file(path), Path(path).expanduser()
+    file, folder = model_file(path, TEACHER), Path(path).expanduser()
     if folder.is_dir() and classes is not None and Run(folder).classes != tuple(classes):
         theirs, ours = (", ".join(map(repr, names)) for names in (Run(folder).classes, classes))
         raise UserError(f"the teacher {path} was trained on the classes {theirs}; the student's are {ours}")
-    try:
-        return keras.saving.load_model(file, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{file} cannot be read as a Keras model ({reason}); give a run or a .keras file") from None
+    return load_file(file)
 
 
 class Teacher(keras.layers.Layer):

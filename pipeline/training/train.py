@@ -1,6 +1,5 @@
 """From an experiment to a finished run."""
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from pipeline.config import Experiment
 from pipeline.data import pseudo
 from pipeline.errors import UserError
 from pipeline.runs import Run, write_atomically
+from pipeline.training.learned import model_file, origin
 from pipeline.training.loop import Batches
 from pipeline.training.runtime import Runtime, choose
 from pipeline.training.setup import build_lesson, build_loop, open_task, prepare_splits
-from pipeline.training.teacher import teacher_file
-from pipeline.training.transfer import provenance, start
+from pipeline.training.transfer import start
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
         log.info("%s has finished training already; --force trains it again", path)
         return Run.create(path, experiment)
     data, settings, transfer = experiment.data, experiment.train, experiment.transfer
-    teacher = _teacher(experiment, Run(Path(path)), force)
+    _check_teacher(experiment, Run(Path(path)), force)
     runtime = choose(settings, batch_size=data.batch_size, image_size=data.image_size)
     source, task = open_task(experiment)
     lesson = build_lesson(experiment, runtime, task)
@@ -44,11 +43,7 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
     prepared = prepare_splits(experiment, source, task)
     if runtime.chief:
         images = {name: each.count for name, each in prepared.items()}
-        run.note(classes=list(source.classes), images=images, runtime=runtime.facts(), **teacher)
-        if data.pseudo:
-            run.note(pseudo=pseudo.provenance(data.pseudo))
-        if transfer and transfer.base:
-            run.note(base=provenance(transfer))
+        run.note(classes=list(source.classes), images=images, runtime=runtime.facts(), **_origins(experiment))
     loop = build_loop(experiment, run, runtime, lesson.task, lesson.model, prepared, groups=groups)
     log.info("training %s: %s", experiment.model.name, _extent(loop.batches, settings.epochs))
     loop.run()
@@ -71,23 +66,31 @@ def as_float32(model: keras.Model) -> keras.Model:
     return rebuilt
 
 
-def _teacher(experiment: Experiment, run: Run, force: bool) -> dict[str, Any]:
-    """Return what a run notes of its teacher, {} where it has none.
-
-    Raises UserError where the teacher is the run itself, or not the one that the run began with.
-    """
-    if not experiment.train.distill:
-        return {}
-    file = teacher_file(experiment.train.distill.teacher)
+def _check_teacher(experiment: Experiment, run: Run, force: bool) -> None:
+    """Raise UserError where the teacher is the run itself, or not the one that the run began with."""
+    teacher = experiment.train.distill
+    if not teacher:
+        return
+    file = model_file(teacher.teacher, "teacher")
     if file.resolve() == run.model_path.resolve():
         raise UserError(f"{run.path} cannot be its own teacher; name another --run", usage=True)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    begun_with = run.facts.get("teacher", {}).get("model_sha256", digest)
-    if begun_with != digest and not force:
+    begun_with = run.facts.get("teacher")
+    if begun_with and begun_with["model_sha256"] != origin(file, "teacher")["model_sha256"] and not force:
         raise UserError(
             f"the teacher {file} is not the file that {run.path} began with; bring that back, or use --force"
         )
-    return {"teacher": {"path": experiment.train.distill.teacher, "model_sha256": digest}}
+
+
+def _origins(experiment: Experiment) -> dict[str, Any]:
+    """Return what a run notes of others that it learns from: a teacher, the weights that it starts with, labels."""
+    notes: dict[str, Any] = {}
+    if experiment.train.distill:
+        notes["teacher"] = origin(experiment.train.distill.teacher, "teacher")
+    if experiment.transfer and experiment.transfer.base:
+        notes["base"] = origin(experiment.transfer.base, "transfer.base")
+    if experiment.data.pseudo:
+        notes["pseudo"] = pseudo.provenance(experiment.data.pseudo)
+    return notes
 
 
 def _run(experiment: Experiment, path: Path | str, runtime: Runtime, force: bool) -> Run:

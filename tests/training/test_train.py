@@ -91,9 +91,9 @@ def test_a_run_may_start_from_a_file(run, tmp_path):
 @pytest.mark.parametrize(
     ("base", "changes", "message"),
     [
-        ("gone", {}, r"^transfer.base: there is no run and no .keras file .*gone$"),
+        ("gone", {}, r"^there is no transfer.base at .*gone; give a finished run or a .keras file$"),
         ("", {}, r"is not a run \(it has no experiment.yaml\)"),
-        ("text.keras", {}, r"^transfer.base: .*text.keras cannot be loaded \("),
+        ("text.keras", {}, r"text.keras cannot be read as a Keras model \("),
         ("digits", {"data__channels": 3}, r"learned from images of 1 channels; set data.channels=1"),
         ("digits", {"model": "lenet5"}, r"holds another architecture \(simple_cnn, here lenet5\)"),
     ],

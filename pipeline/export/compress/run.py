@@ -1,7 +1,6 @@
 """From a run to a smaller one: the stages of `compress` in the experiment, one after another, each as Python has it."""
 
 import csv
-import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from pipeline.export.compress.sparsity import KeepZeros, sparsify
 from pipeline.runs import Run, write_atomically
 from pipeline.sections import Channels, Compress, Qat, Sparsity, Tuned
 from pipeline.training.callbacks import write_history
+from pipeline.training.learned import origin
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +48,11 @@ def compress_run(experiment: Experiment, path: Path | str, *, force: bool = Fals
         return Run.create(path, experiment)
     model = load_model(base)
     if is_quantized(model):
-        origin = base.experiment.compress
-        hint = f", the run that it was made from: {origin.base}" if origin else ""
+        made = base.experiment.compress
+        hint = f", the run that it was made from: {made.base}" if made else ""
         raise UserError(f"the model of {base.path} is quantised already; compress a float one{hint}")
     run = Run.create(path, experiment, force=force)
-    digest = hashlib.sha256(base.model_path.read_bytes()).hexdigest()
-    run.note(classes=list(base.classes), base={"path": str(base.path), "model_sha256": digest})
+    run.note(classes=list(base.classes), base=origin(base.path, "run"))
     folder = run.path / "stages"
     compressed = _Compression(experiment, model).run(folder)
     _join_histories(folder, run.history_path)

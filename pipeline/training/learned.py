@@ -1,0 +1,37 @@
+"""Models that were trained before: of a run's folder, or any Keras file."""
+
+import hashlib
+from pathlib import Path
+
+import keras
+
+import pipeline.models.layers  # noqa: F401  a run's model may hold them
+from pipeline.errors import UserError
+from pipeline.runs import Run
+
+
+def model_file(path: Path | str, what: str) -> Path:
+    """Return the Keras file of a finished run's folder, or the file itself.
+
+    Raises UserError, which says `what` it should have been, where there is none.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return Run.open(path).model_path
+    if not path.is_file():
+        raise UserError(f"there is no {what} at {path}; give a finished run or a .keras file")
+    return path
+
+
+def load_file(file: Path) -> keras.Model:
+    """Load a .keras or .h5 file; code inside it is never run. Raises UserError for what is no model."""
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{file} cannot be read as a Keras model ({reason}); give a run or a .keras file") from None
+
+
+def origin(path: Path | str, what: str) -> dict[str, str]:
+    """Return what a run notes of a model that it learned from: where it was, and the SHA-256 of its file."""
+    return {"path": str(path), "model_sha256": hashlib.sha256(model_file(path, what).read_bytes()).hexdigest()}
