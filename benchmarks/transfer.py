@@ -9,6 +9,7 @@ these have one rate each. Everything is kept in FOLDER; what is there is not mad
 """
 
 import argparse
+import itertools
 import os
 import random
 from pathlib import Path
@@ -46,10 +47,11 @@ def main() -> None:
                 correct = train_and_answer(few, folder / "runs" / f"{way}-{count}-{seed}", transfer, seed, count)
                 rows.append({"images": count, "way": way, "seed": seed, "correct": correct})
                 print(f"{count} a class, {way}, seed {seed}: {correct.mean():.4f} of {len(correct)}", flush=True)
-    table = tabulate(pd.DataFrame(rows))
-    print(table.round(4).to_string(index=False))
+    comparisons = compare(pd.DataFrame(rows))
+    tables = [tabulate(pd.DataFrame(rows)).round(4), comparisons.round(2)]
     if arguments.seeds > 1:
-        print(f"\nover the seeds\n{summarise(table).round(2).to_string(index=False)}")
+        tables.append(summarise(comparisons).round(2))
+    print(*(table.to_string(index=False) for table in tables), sep="\n\n")
 
 
 def ways(base: str, epochs: int) -> dict[str, dict[str, Any] | None]:
@@ -121,32 +123,32 @@ def train_and_answer(few: Path, path: Path, transfer: dict[str, Any] | None, see
 
 
 def tabulate(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per training: accuracy with its interval, and points over scratch on the same images, paired."""
+    """Return the accuracy of every training with Wilson's interval."""
+    found = [wilson(int(correct.sum()), len(correct)) for correct in rows["correct"]]
+    return rows.drop(columns="correct").join(pd.DataFrame([vars(each) for each in found]))
+
+
+def compare(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what each way gains over those before it, in points, on the same test images: McNemar's test."""
     table = []
-    for row in rows.itertuples():
-        same = rows[(rows["images"] == row.images) & (rows["seed"] == row.seed) & (rows["way"] == "scratch")]
-        accuracy = wilson(int(row.correct.sum()), len(row.correct))
-        change = mcnemar(same["correct"].iloc[0], row.correct)
-        table.append(
-            {
-                **{"images": row.images, "way": row.way, "seed": row.seed},
-                **{"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high},
-                **{"points": 100 * change.difference, "from": 100 * change.low, "to": 100 * change.high},
-                "p_value": change.p_value,
-            }
-        )
+    for (seed, images), group in rows.groupby(["seed", "images"]):
+        for before, after in itertools.combinations(group.itertuples(), 2):
+            change = mcnemar(before.correct, after.correct)
+            points = [100 * value for value in (change.difference, change.low, change.high)]
+            row = {"seed": seed, "images": images, "way": after.way, "over": before.way}
+            table.append(
+                row | dict(zip(("points", "from", "to"), points, strict=True)) | {"p": f"{change.p_value:.2g}"}
+            )
     return pd.DataFrame(table)
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean accuracy and the mean of the paired differences over the seeds, with Student's interval."""
+def summarise(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean gain over the seeds with Student's interval."""
     found = []
-    for (images, way), group in table.groupby(["images", "way"], sort=False):
+    for (images, way, over), group in comparisons.groupby(["images", "way", "over"], sort=False):
         points = student(group["points"])
-        found.append(
-            {"images": images, "way": way, "accuracy": 100 * group["accuracy"].mean()}
-            | {"points": points.value, "from": points.low, "to": points.high}
-        )
+        row = {"images": images, "way": way, "over": over}
+        found.append(row | {"points": points.value, "from": points.low, "to": points.high})
     return pd.DataFrame(found)
 
 
