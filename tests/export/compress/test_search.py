@@ -95,7 +95,7 @@ def test_a_budget_makes_a_run_within_it_and_is_not_searched_twice(few_structures
     assert compress(digits_run, tmp_path / "out", budget="size<20kB, drop<60pp", overrides=short).run == made.run
 
 
-def test_a_budget_that_cannot_be_met_says_what_can(few_structures, digits_run):
+def test_a_budget_that_cannot_be_met_says_what_can(digits_run):
     with pytest.raises(
         UserError, match=r"nothing is within size < 100 B: the smallest file has [\d,]+ bytes and takes"
     ):
