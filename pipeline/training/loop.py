@@ -1,12 +1,9 @@
 """The one training loop: for one device and many, resumable at any step, exact on a CPU."""
 
 import contextlib
-import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -20,49 +17,13 @@ from pipeline.training.checkpoint import Checkpoints, Progress
 from pipeline.training.epochs import Row, best_epoch, rate_scale
 from pipeline.training.int8_kernels import int8_kernels
 from pipeline.training.interrupt import StopWish, stop_wish
+from pipeline.training.plan import Batches, Settings
 from pipeline.training.pointwise import faster_ops
-from pipeline.training.resizing import Size, at_size
+from pipeline.training.resizing import at_size
 from pipeline.training.runtime import Runtime
 from pipeline.training.schedules import Schedule
 from pipeline.training.step import Meters, Parts, distributed, training_call, validation_call
 from pipeline.training.unfreezing import Unfreezing
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """The input: `training(step)` starts at a global step and is a pure function of it; one batch is one step.
-
-    Its images have the size of the epoch of that step, `size_of(epoch)`, None where it is the model's own; it may end
-    with the last such epoch.
-    """
-
-    training: Callable[[int], tf.data.Dataset]
-    validation: tf.data.Dataset
-    size: int  # images in a training batch
-    steps_per_epoch: int
-    validation_steps: int
-    size_of: Callable[[int], Size | None] = lambda epoch: None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long and how carefully to train; see `train` in the experiment."""
-
-    epochs: int
-    seed: int = 0
-    accumulate: int = 1
-    ema: float | None = None
-    lookahead: tuple[int, float] | None = None  # steps from one meeting to the next, share of the way
-    sharpness: float | None = None
-    plateau: tuple[int, float] | None = None  # epochs without a better validation score, factor of the learning rate
-    patience: int | None = None
-    keep: str = "best"
-    checkpoint_minutes: float = math.inf
-    int8_every: int | None = None
-    history: Path | None = None
-    callbacks: Sequence[keras.callbacks.Callback] = field(default_factory=tuple)
 
 
 class Stopped(UserError):

@@ -22,7 +22,8 @@ from pipeline.tasks.base import Task
 from pipeline.training.callbacks import standard_callbacks
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.distill import Lesson, distill
-from pipeline.training.loop import Batches, Loop, Settings
+from pipeline.training.loop import Loop
+from pipeline.training.plan import Batches, Settings
 from pipeline.training.resizing import size_of
 from pipeline.training.runtime import Runtime, dtype_policy
 from pipeline.training.teacher import open_teacher

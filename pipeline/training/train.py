@@ -11,7 +11,7 @@ from pipeline.data import pseudo
 from pipeline.errors import UserError
 from pipeline.runs import Run, write_atomically
 from pipeline.training.learned import model_file, origin
-from pipeline.training.loop import Batches
+from pipeline.training.plan import Batches
 from pipeline.training.runtime import Runtime, choose
 from pipeline.training.setup import build_lesson, build_loop, open_task, prepare_splits
 from pipeline.training.transfer import start

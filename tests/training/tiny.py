@@ -11,7 +11,8 @@ from pipeline.models.transfer import Group
 from pipeline.registry import OPTIMIZERS, SCHEDULES, TASKS
 from pipeline.training.checkpoint import Checkpoints
 from pipeline.training.distill import distill
-from pipeline.training.loop import Batches, Loop, Settings
+from pipeline.training.loop import Loop
+from pipeline.training.plan import Batches, Settings
 from pipeline.training.runtime import Runtime, dtype_policy
 from pipeline.training.unfreezing import Unfreezing
 

@@ -16,7 +16,8 @@ from pipeline.export.compress.quantize_aware import float_islands, quantize_awar
 from pipeline.export.compress.quantized_file import convert_quantized
 from pipeline.registry import TASKS
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.loop import Batches, Loop, Settings
+from pipeline.training.loop import Loop
+from pipeline.training.plan import Batches, Settings
 from pipeline.training.runtime import Runtime, dtype_policy
 
 layers = keras.layers

@@ -24,7 +24,8 @@ from pipeline.export.convert import convert
 from pipeline.export.interpreter import LiteModel
 from pipeline.registry import OPTIMIZERS, RECIPES, SCHEDULES, TASKS
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.loop import Batches, Loop, Settings
+from pipeline.training.loop import Loop
+from pipeline.training.plan import Batches, Settings
 from pipeline.training.runtime import Runtime
 
 layers = keras.layers
