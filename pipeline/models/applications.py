@@ -12,9 +12,9 @@ from pydantic import PositiveFloat
 from pipeline.errors import UserError
 from pipeline.models.blocks import image_input
 from pipeline.models.heads import classify
-from pipeline.models.inspect.calls import calls
-from pipeline.models.pretrained import copy, download, load, places
-from pipeline.models.stages import mark, require_size
+from pipeline.models.pretrained import copy, download, load
+from pipeline.models.rebuilt import before_first_kernel, on_pixels
+from pipeline.models.stages import require_size
 from pipeline.registry import MODELS, Fraction
 
 # The mean and the deviation of ImageNet's red, green and blue, as keras.applications.imagenet_utils has them.
@@ -122,7 +122,9 @@ def applications(
     swapped = style == "caffe"
     if weights not in (None, "imagenet"):
         swapped &= not load(theirs, Path(weights).expanduser(), architecture)
-    inputs, features = _rebuild(theirs, style, from_file=weights not in (None, "imagenet"))
+    inputs, pixels = _preprocess(theirs.input_shape[1:], style)
+    adapted = _adapted(theirs) if weights not in (None, "imagenet") else ()
+    features = on_pixels(theirs, inputs, pixels, {layer: (1 / np.sqrt(_DEVIATION)).tolist() for layer in adapted})
     model = keras.Model(inputs, classify(features, num_classes, dropout=dropout), name=architecture)
     if weights is not None:
         copy(theirs, model, swapped)
@@ -143,78 +145,14 @@ def _preprocess(input_shape: tuple[int, int, int], style: str | None) -> tuple[A
     return inputs, rescaling(inputs)
 
 
-def _rebuild(theirs: keras.Model, style: str | None, *, from_file: bool) -> tuple[Any, Any]:
-    """Build the network anew, on raw pixels, and return input and features, without the weights.
+def _adapted(theirs: keras.Model) -> list[keras.Operation]:
+    """Return the normalisations that have statistics of ImageNet: an EfficientNet that was trained on it.
 
-    Its stages are marked, its names do not depend on what was built before, and all before its first kernel computes
-    in float32. An EfficientNet trained on ImageNet has another rescaling after its normalisation, which
-    keras.applications adds only where it downloads the weights itself: weights `from_file` with such statistics get it.
+    It has another rescaling after them, which keras.applications adds only where it downloads the weights itself.
     """
-    inputs, pixels = _preprocess(theirs.input_shape[1:], style)
-    names = {layer: name for name, layer in places(theirs).items()}
-    levels = {names[layer]: stride for stride, layer in _last_of_each_stride(theirs).items()}
-    early = _before_first_kernel(theirs)
-    adapted = {
-        names[layer]
-        for layer in early
-        if from_file and isinstance(layer, keras.layers.Normalization) and layer.weights
+    return [
+        layer
+        for layer in before_first_kernel(theirs)
+        if isinstance(layer, keras.layers.Normalization) and layer.weights
         if np.any(layer.get_weights()[1] != 1)  # the variance
-    }
-
-    def rename(layer: keras.Operation) -> keras.Operation:
-        config = layer.get_config() | {"name": names[layer]}
-        # bfloat16 would round the pixels before they are centred.
-        return type(layer).from_config(config | ({"dtype": "float32"} if layer in early else {}))
-
-    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
-        y = layer(*(pixels if value is inputs else value for value in args), **kwargs)
-        if layer.name in adapted:
-            scale = (1 / np.sqrt(_DEVIATION)).tolist()
-            y = keras.layers.Rescaling(scale, dtype="float32", name=f"{layer.name}_scale")(y)
-        return mark(y, levels[layer.name]) if layer.name in levels else y
-
-    built = keras.models.clone_model(theirs, inputs, clone_function=rename, call_function=call)
-    return inputs, built.output
-
-
-def _before_first_kernel(model: keras.Model) -> set[keras.Operation]:
-    early = set()
-    for call in calls(model):
-        if hasattr(call.operation, "kernel") or isinstance(call.operation, keras.Model):
-            break
-        early.add(call.operation)
-    return early
-
-
-def _last_of_each_stride(model: keras.Model) -> dict[int, keras.Operation]:
-    """Return the layer after which each resolution is done with, by the stride of its output.
-
-    It is the last one that every path goes through, so that a U-Net gets all there is; where there is none, because
-    cells look back past their neighbours (NASNet), the widest addition or concatenation, of equal ones the last.
-    """
-    early, order = _before_first_kernel(model), list(calls(model))
-    last_use = {id(tensor): index for index, call in enumerate(order) for tensor in call.input_tensors}
-    strides: dict[int, int] = {}
-    cuts: dict[int, keras.Operation] = {}
-    joins: dict[int, keras.Operation] = {}
-    open_until = 0
-    for index, call in enumerate(order):
-        layer, [y] = call.operation, call.output_tensors
-        stride = strides[id(y)] = _own_stride(call) * max((strides[id(x)] for x in call.input_tensors), default=1)
-        # Padding is of no resolution: it belongs to the convolution after it.
-        if len(y.shape) == 4 and layer not in early and not isinstance(layer, keras.layers.ZeroPadding2D):
-            if open_until <= index:
-                cuts[stride] = layer
-            elif isinstance(layer, keras.layers.Add | keras.layers.Concatenate) and (
-                stride not in joins or joins[stride].output.shape[-1] <= y.shape[-1]
-            ):
-                joins[stride] = layer
-        open_until = max(open_until, last_use.get(id(y), index))
-    return joins | cuts
-
-
-def _own_stride(call: Any) -> int:
-    layer = call.operation
-    if isinstance(layer, keras.Model):  # ConvNeXt's stem
-        return round(call.input_tensors[0].shape[1] / call.output_tensors[0].shape[1])
-    return np.max(getattr(layer, "strides", 1)).item()
+    ]
