@@ -22,7 +22,8 @@ from pipeline.errors import UserError
 FORMAT = 1
 
 _DECISIVE = {
-    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8"),
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16"),
+    *("amx_bf16", "amx_int8"),
     *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve"),
 }
 _PACKAGES = ("tensorflow", "keras", "numpy", "ai-edge-litert", "ai-edge-quantizer", "scikit-learn", "pipeline")
@@ -210,13 +211,13 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "instructions": _instructions(),
+        "instructions": instructions(),
         "cores": os.cpu_count(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
 
 
-def _instructions() -> list[str]:
+def instructions() -> list[str]:
     """Name the instruction sets that decide how fast a file is: int8 without VNNI is no faster than float."""
     flags = re.findall(r"^(?:flags|Features)\s*: (.*)", _cpuinfo(), re.MULTILINE)
     return sorted(_DECISIVE & set(flags[0].split())) if flags else []

@@ -38,20 +38,22 @@ def test_what_is_measured_is_kept_and_not_measured_again(measured, tmp_path):
     zoo.fill(path, np.inf)
     assert measured == [
         *("count large", "count middle", "count small"),
-        *("files small", "files middle", "digits small", "digits middle"),
+        *("files small", "digits small", "files middle", "digits middle", "files large", "digits large"),
     ]
     zoo.fill(path, np.inf)
-    assert len(measured) == 7
+    assert len(measured) == 9
     table = zoo.read(path)
     table.loc["small", ["float32_bytes", "float32_ms", "int8_bytes", "int8_ms"]] = np.nan
     table.drop("middle").to_csv(path)
     zoo.fill(path, np.inf)
-    assert measured[7:] == ["count middle", "files small", "files middle", "digits middle"]
+    assert measured[9:] == ["count middle", "files small", "files middle", "digits middle"]
 
 
 def test_the_page_says_what_was_measured_and_where(measured, tmp_path):
     zoo.fill(tmp_path / "zoo.csv", np.inf)
-    lines = zoo.page(zoo.read(tmp_path / "zoo.csv")).splitlines()
+    table = zoo.read(tmp_path / "zoo.csv")
+    table.loc["large", table.columns.difference(["input", "classes", "parameters", "macs", "measured"])] = np.nan
+    lines = zoo.page(table).splitlines()
     assert lines[-3:] == [
         "| small | 8×8×1 → 10 | 1,234 | 1.0 | 2 | 1 | 0.5 | 0.25 | 90.0 % [85.0, 95.0] |",
         "| middle | 8×8×1 → 10 | 1,234 | 2.0 | 2 | 1 | 0.5 | 0.25 | 90.0 % [85.0, 95.0] |",
@@ -70,4 +72,5 @@ def test_a_small_model_is_counted_exported_and_trained():
     assert learned["n"] == 899
     assert learned["low"] < learned["accuracy"] < learned["high"]
     assert learned["accuracy"] > 0.5
-    assert set(zoo.learn_digits("unet")) == set(zoo.learn_digits("vgg11")) == {"digits_macs"}  # dense; too large
+    assert set(zoo.learn_digits("unet")) == {"digits_macs"}  # gives no label but a mask
+    assert zoo.learn_digits("inception_v3") == {"digits_macs": 0}  # whose unpadded convolutions eat so small an image

@@ -23,6 +23,7 @@ _NOISE = 1.25e-4  # variance added to each, section 3.2 (5e-4 where the pixels' 
 
 @MODELS.register(
     airbench94={"widths": (64, 256, 256)},
+    airbench95={"widths": (128, 384, 384)},
     airbench_tiny={"widths": (32, 40, 32)},
 )
 def airbench(
@@ -33,8 +34,10 @@ def airbench(
 ) -> keras.Model:
     """Six 3x3 convolutions behind a layer that whitens patches (arXiv 2404.00498, section 3 and figure 2).
 
-    The first convolution begins as a whitening of 2x2 patches and its negative, the others hand their input on. The
-    paper computes the whitening from the training images, freezes it, and crops where this pads.
+    The first convolution begins as a whitening of 2x2 patches and its negative, the others hand their input on. A ninth
+    of the features reaches the classifier, which would not settle at the others' learning rate. The paper computes the
+    whitening from the training images, freezes it, and crops where this pads; airbench95 is of its repository,
+    github.com/KellerJordan/cifar10-airbench.
     """
     require_stride(input_shape, 2 ** len(widths), "airbench")
     inputs, x = image_input(input_shape)
@@ -48,6 +51,7 @@ def airbench(
         x = conv_norm(x, width, 3, activation="gelu", scale=False, name=f"stage{level}_2")
         x = mark(x, 2**level)
     x = keras.layers.GlobalMaxPooling2D(name="pool")(x)
+    x = keras.layers.Rescaling(1 / 9, name="scale")(x)
     model = keras.Model(inputs, dense_logits(x, num_classes), name="airbench")
     model.get_layer("whiten_conv").kernel.assign(whitening)
     for layer in model.layers:

@@ -15,5 +15,6 @@ def describe_machine() -> pd.DataFrame:
     kept = {key: facts[key] for key in ("python", "platform", "processor", "cores")}
     devices = [device.name.removeprefix("/physical_device:") for device in tf.config.list_physical_devices()]
     runtime = choose(Train(), batch_size=64, image_size=(96, 96))
+    kept["instructions"] = ", ".join(facts["instructions"])
     rows = {**kept, **packages, "devices": ", ".join(devices), "training": runtime.describe()}
     return pd.DataFrame([{"what": what, "value": str(value)} for what, value in rows.items()])

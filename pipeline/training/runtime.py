@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
 from pipeline.errors import UserError
+from pipeline.runs import instructions
 from pipeline.sections import Train
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 # share vanishes, and large ones few, so that Ctrl-C and a checkpoint are never far.
 _PIXELS_PER_CALL = {"CPU": 2**22, "GPU": 2**28, "TPU": 2**28}
 _MOST_STEPS = {"CPU": 32, "GPU": 128, "TPU": 128}
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # what x86 and ARM call the instructions for it
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,17 @@ def choose(train: Train, *, batch_size: int, image_size: tuple[int, int]) -> Run
             "TensorFlow runs without oneDNN, which makes training several times slower: import pipeline before "
             "tensorflow, or set TF_ENABLE_ONEDNN_OPTS=1"
         )
+    precision = _precision(device) if train.precision == "auto" else train.precision
+    if device == "CPU" and precision == "mixed_bfloat16" and not _BFLOAT16 & set(instructions()):
+        log.warning(
+            "this processor has no bfloat16 instructions: train.precision=mixed_bfloat16 is several times slower than "
+            "float32 here"
+        )
     xla = device != "CPU" if train.xla == "auto" else train.xla
     runtime = Runtime(
         strategy=strategy,
         device=device,
-        precision=_precision(device) if train.precision == "auto" else train.precision,
+        precision=precision,
         xla=xla,
         # XLA fuses Keras's own batch norm by itself; without oneDNN the fused op gains nothing.
         cpu_ops=device == "CPU" and not xla,

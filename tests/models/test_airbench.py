@@ -11,10 +11,11 @@ from pipeline.models.inspect import summary
 from pipeline.registry import MODELS
 
 
-def test_the_network_has_the_parameters_of_its_layers():
+@pytest.mark.parametrize(("name", "first", "rest"), [("airbench94", 64, 256), ("airbench95", 128, 384)])
+def test_the_network_has_the_parameters_of_its_layers(name, first, rest):
     # By hand: 24 whitening kernels and biases, six convolutions, their offsets, and a classifier with a bias.
-    kernels = 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256)
-    assert summary("airbench94").trainable == (2 * 2 * 3 * 24 + 24) + kernels + 2 * (64 + 256 + 256) + (2_560 + 10)
+    kernels = 9 * (24 * first + first * first + first * rest + 3 * rest * rest)
+    assert summary(name).trainable == (2 * 2 * 3 * 24 + 24) + kernels + 2 * (first + 2 * rest) + 10 * (rest + 1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -1,0 +1,55 @@
+"""CIFAR-10 with a ResNet-56, pruned to less than half of its time: the pruned run's files beside the original's.
+
+    python -m benchmarks.compression.resnet56 DATA FOLDER [--epochs 15] [--tuning 12]
+
+DATA holds train/<class>/*.jpg and test/<class>/*.jpg. Everything is kept in FOLDER; what is there is not made again.
+`--longer` also trains the original for the epochs of both, which tells what pruning costs from what training gains.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+COLUMNS = ["variant", "bytes", "latency_ms_p50", "times_faster", "times_faster_p10", "times_faster_p90"]
+COLUMNS += ["score", "low", "high", "n", "difference", "p_value", "verdict"]
+
+
+def main() -> None:
+    """Make what is missing, then print a table of files that answered the same images and were timed together."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("overrides", nargs="*", help="of both trainings, such as train.precision=mixed_bfloat16")
+    parser.add_argument("--epochs", type=int, default=15, help="of the original")
+    parser.add_argument("--tuning", type=int, default=12, help="epochs after the channels were taken out")
+    parser.add_argument("--ratio", type=float, default=0.5, help="of the channels of every layer")
+    parser.add_argument("--longer", action="store_true", help="also train the original for the epochs of both")
+    arguments = parser.parse_args()
+    base, pruned, longer = (arguments.folder / name for name in ("base", "pruned", "longer"))
+    settings = [
+        *("model=resnet56", f"data.source.path={arguments.data}", "train.optimizer.weight_decay=3.0e-3"),
+        *("train.keep=last", "export.variants=[float32, int8]", *arguments.overrides),
+    ]
+    stage = {"ratio": arguments.ratio, "epochs": arguments.tuning, "learning_rate": 0.05}
+    channels = [f"compress.channels.{key}={value}" for key, value in stage.items()]
+    run("train", "cifar10_folder", *settings, f"train.epochs={arguments.epochs}", "--run", base)
+    run("eval", base)
+    run("compress", base, "--distill", *channels, "--out", pruned)
+    print(pd.read_csv(pruned / "export" / "compression.csv")[COLUMNS].round(5).to_string(index=False))
+    if arguments.longer:
+        epochs = arguments.epochs + arguments.tuning
+        run("train", "cifar10_folder", *settings, f"train.epochs={epochs}", "--run", longer)
+        run("eval", longer)
+        run("compare", base, pruned, longer)
+
+
+def run(*command: object) -> None:
+    """Run a command of the pipeline, and stop where it fails."""
+    subprocess.run([sys.executable, "-m", "pipeline", *map(str, command)], check=True)
+
+
+if __name__ == "__main__":
+    main()
