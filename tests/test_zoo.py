@@ -72,5 +72,4 @@ def test_a_small_model_is_counted_exported_and_trained():
     assert learned["n"] == 899
     assert learned["low"] < learned["accuracy"] < learned["high"]
     assert learned["accuracy"] > 0.5
-    assert set(zoo.learn_digits("unet")) == {"digits_macs"}  # gives no label but a mask
-    assert zoo.learn_digits("inception_v3") == {"digits_macs": 0}  # whose unpadded convolutions eat so small an image
+    assert set(zoo.learn_digits("unet")) == set(zoo.learn_digits("resnet50")) == {"digits_macs"}  # dense; too large
