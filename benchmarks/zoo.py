@@ -55,8 +55,8 @@ command `python -m benchmarks.zoo --write` makes this page.
   epochs over its 808 training images, of 32×32×1 pixels, without augmentation and with one seed:
   `pipeline train digits model=NAME {settings}`.
   It says how soon a network learns there, not how good it becomes: one that was made for large photographs does not in
-  so few steps. A segmentation network has a dash, and one of more than {digits} million multiply-accumulates at that size,
-  which trains for minutes to an hour.
+  so few steps. A segmentation network has a dash, and so has one of more than {digits} million multiply-accumulates at
+  that size, which trains for minutes to an hour.
 
 The smallest are measured first; what has not been yet has a dash, too.
 
