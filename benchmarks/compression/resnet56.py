@@ -1,6 +1,6 @@
 """CIFAR-10 with a ResNet-56, pruned to less than half of its time: the pruned run's files beside the original's.
 
-    python -m benchmarks.compression.resnet56 DATA FOLDER [--epochs 15] [--tuning 12]
+    python -m benchmarks.compression.resnet56 DATA FOLDER [--epochs 15] [--tuning 20]
 
 DATA holds train/<class>/*.jpg and test/<class>/*.jpg. Everything is kept in FOLDER; what is there is not made again.
 `--longer` also trains the original for the epochs of both, which tells what pruning costs from what training gains.
@@ -24,8 +24,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("overrides", nargs="*", help="of both trainings, such as train.precision=mixed_bfloat16")
     parser.add_argument("--epochs", type=int, default=15, help="of the original")
-    parser.add_argument("--tuning", type=int, default=12, help="epochs after the channels were taken out")
-    parser.add_argument("--ratio", type=float, default=0.5, help="of the channels of every layer")
+    parser.add_argument("--tuning", type=int, default=20, help="epochs after half of the channels left")
     parser.add_argument("--longer", action="store_true", help="also train the original for the epochs of both")
     arguments = parser.parse_args()
     base, pruned, longer = (arguments.folder / name for name in ("base", "pruned", "longer"))
@@ -33,7 +32,7 @@ def main() -> None:
         *("model=resnet56", f"data.source.path={arguments.data}", "train.optimizer.weight_decay=3.0e-3"),
         *("train.keep=last", "export.variants=[float32, int8]", *arguments.overrides),
     ]
-    stage = {"ratio": arguments.ratio, "epochs": arguments.tuning, "learning_rate": 0.05}
+    stage = {"ratio": 0.5, "importance": "taylor", "epochs": arguments.tuning, "learning_rate": 0.1}
     channels = [f"compress.channels.{key}={value}" for key, value in stage.items()]
     run("train", "cifar10_folder", *settings, f"train.epochs={arguments.epochs}", "--run", base)
     run("eval", base)
