@@ -1,6 +1,6 @@
 """CIFAR-10 with a ResNet-56, pruned to less than half of its time: the pruned run's files beside the original's.
 
-    python -m benchmarks.compression.resnet56 DATA FOLDER [--epochs 15] [--tuning 20]
+    python -m benchmarks.compression.resnet56 DATA FOLDER [--epochs 15] [--tuning 24] [--teacher RUN]
 
 DATA holds train/<class>/*.jpg and test/<class>/*.jpg. Everything is kept in FOLDER; what is there is not made again.
 Pruning begins again with as much training as there was before, as it does in the papers: some of what it wins back
@@ -25,15 +25,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("overrides", nargs="*", help="of the trainings, such as train.precision=mixed_bfloat16")
     parser.add_argument("--epochs", type=int, default=15, help="of the original")
-    parser.add_argument("--tuning", type=int, default=20, help="epochs after half of the channels left")
+    parser.add_argument("--tuning", type=int, default=24, help="epochs after half of the channels left")
+    parser.add_argument("--teacher", help="a run or Keras file to learn from meanwhile; the original if not given")
     arguments = parser.parse_args()
-    base, pruned = arguments.folder / "base", arguments.folder / "pruned"
+    base, pruned = arguments.folder / "base", arguments.folder / ("taught" if arguments.teacher else "pruned")
     settings = [
         *("model=resnet56", f"data.source.path={arguments.data}", "train.optimizer.weight_decay=3.0e-3"),
         *("train.keep=last", "export.variants=[float32, int8]", *arguments.overrides),
     ]
     stage = {"ratio": 0.5, "importance": "taylor", "epochs": arguments.tuning, "learning_rate": 0.1}
     channels = [f"compress.channels.{key}={value}" for key, value in stage.items()]
+    if arguments.teacher:
+        channels.append(f"compress.distill.teacher={arguments.teacher}")
     run("train", "cifar10_folder", *settings, f"train.epochs={arguments.epochs}", "--run", base)
     run("eval", base)
     run("compress", base, "--distill", *channels, "--out", pruned)

@@ -60,7 +60,7 @@ class Compress(Section):
     sparsity: Sparsity | None = None
     clusters: Clusters | None = None
     qat: Qat | None = None
-    distill: Distill | None = None  # from the run that is compressed, in every stage that trains
+    distill: Distill | None = None  # in every stage that trains
 
     @model_validator(mode="after")
     def _some_stage(self) -> Self:

@@ -111,14 +111,15 @@ class Distill(Section):
 
     temperature: PositiveFloat = 4.0
     weight: Fraction = 0.9  # of the teacher's part of the loss; 1 in arXiv 2106.05237
+    teacher: str | None = None  # a run's folder, or a Keras file; none: the run that is compressed
+    # What the teacher's graph lacks: none takes pixels 0..255, unit 0..1, the others as keras.applications names them.
+    preprocessing: Literal["none", "unit", "tf", "torch", "caffe"] = "none"
 
 
 class Distillation(Distill):
-    """Learn from a model that was trained before."""
+    """Learn from a model that was trained before, in a training that has none to begin with."""
 
-    teacher: str  # a run's folder, or a Keras file
-    # What the teacher's graph lacks: none takes pixels 0..255, unit 0..1, the others as keras.applications names them.
-    preprocessing: Literal["none", "unit", "tf", "torch", "caffe"] = "none"
+    teacher: str
 
 
 class Train(Section):

@@ -25,6 +25,7 @@ from pipeline.runs import Run, write_atomically
 from pipeline.sections import Channels, Compress, Qat, Sparsity, Tuned
 from pipeline.training.callbacks import write_history
 from pipeline.training.learned import origin
+from pipeline.training.teacher import open_teacher
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +52,12 @@ def compress_run(experiment: Experiment, path: Path | str, *, force: bool = Fals
         made = base.experiment.compress
         hint = f", the run that it was made from: {made.base}" if made else ""
         raise UserError(f"the model of {base.path} is quantised already; compress a float one{hint}")
+    notes = {"classes": list(base.classes), "base": origin(base.path, "run")}
+    distill = experiment.compress.distill
+    if distill and distill.teacher:
+        notes["teacher"] = origin(distill.teacher, "teacher")
     run = Run.create(path, experiment, force=force)
-    run.note(classes=list(base.classes), base=origin(base.path, "run"))
+    run.note(**notes)
     folder = run.path / "stages"
     compressed = _Compression(experiment, model).run(folder)
     _join_histories(folder, run.history_path)
@@ -65,7 +70,7 @@ class _Compression:
     """The stages of an experiment, and what they share: the model it began with and the data to train on."""
 
     def __init__(self, experiment: Experiment, model: keras.Model) -> None:
-        self.experiment, self.teacher, size = experiment, model, experiment.data.image_size
+        self.experiment, self.base, size = experiment, model, experiment.data.image_size
         self.start = model if size == model.inputs[0].shape[1:3] else at_resolution(model, size)
 
     def run(self, folder: Path) -> keras.Model:
@@ -88,6 +93,12 @@ class _Compression:
     def tuning(self) -> Finetuning:
         """Open the data once, and only if a stage needs it."""
         return Finetuning(self.experiment)
+
+    @cached_property
+    def teacher(self) -> keras.Model:
+        """Open what the stages learn from: the model that it began with, unless another is named."""
+        named = self.experiment.compress.distill.teacher
+        return open_teacher(named, self.tuning.task.classes) if named else self.base
 
     def _stages(self, compress: Compress) -> Iterator[Stage]:
         if compress.equalise:
@@ -114,7 +125,7 @@ class _Compression:
             epochs=stage.epochs,
             learning_rate=stage.learning_rate,
             teacher=self.teacher if distill else None,
-            distillation=distill.model_dump() if distill else None,
+            distillation=distill.model_dump(exclude={"teacher"}) if distill else None,
             folder=place,
         )
 

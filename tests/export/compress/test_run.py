@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import keras
 import pandas as pd
 import pytest
 
@@ -118,6 +119,18 @@ def test_a_compressed_run_says_where_it_came_from_and_is_compressed_again(base, 
     assert compress_run(second, tmp_path / "second").finished
     again = base.experiment.compressed(base.path, first.path)  # its stages, as a recipe
     assert again.compress == first.experiment.compress
+
+
+def test_another_teacher_can_be_named(base, tmp_path):
+    keras.utils.set_random_seed(0)
+    keras.models.clone_model(load_model(base)).save(tmp_path / "untrained.keras")
+    overrides = ["compress.qat={epochs: 1}", f"compress.distill={{teacher: {tmp_path / 'untrained.keras'}}}"]
+    run = compress_run(planned(base, None, *overrides), tmp_path / "taught")
+    assert pd.read_csv(run.history_path)["val_teacher_accuracy"].item() < 0.4  # the base has some 95 %
+    assert json.loads(run.environment_path.read_text())["teacher"]["path"].endswith("untrained.keras")
+    with pytest.raises(UserError, match=r"there is no teacher at .*gone\.keras"):
+        compress_run(planned(base, "small", f"compress.distill.teacher={tmp_path / 'gone.keras'}"), tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 def test_wrong_requests_are_named(base, exported, tmp_path):
