@@ -9,15 +9,7 @@ import pytest
 from pipeline.config import Experiment, presets
 from pipeline.errors import UserError
 
-EXPECTED_PRESETS = {
-    "digits",
-    "scenes_segmentation",
-    "cifar10",
-    "cifar10_folder",
-    "cifar10_20min",
-    "cifar10_2h",
-    "folder",
-}
+EXPECTED_PRESETS = {"digits", "scenes_segmentation", "cifar10", "cifar10_folder", "cifar10_20min", "folder"}
 
 
 def test_presets_are_all_there():
