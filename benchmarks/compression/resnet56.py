@@ -4,7 +4,7 @@
 
 DATA holds train/<class>/*.jpg and test/<class>/*.jpg. Everything is kept in FOLDER; what is there is not made again.
 Pruning begins again with as much training as there was before, as it does in the papers: some of what it wins back
-the original would have won in these epochs, too.
+the original would have won in these epochs, too. docs/compression.md has what came of it.
 """
 
 import argparse
