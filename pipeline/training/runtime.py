@@ -86,7 +86,8 @@ def choose(train: Train, *, batch_size: int, image_size: tuple[int, int]) -> Run
             "tensorflow, or set TF_ENABLE_ONEDNN_OPTS=1"
         )
     precision = _precision(device) if train.precision == "auto" else train.precision
-    if device == "CPU" and precision == "mixed_bfloat16" and not _BFLOAT16 & set(instructions()):
+    known = set(instructions())  # none where the system does not say
+    if device == "CPU" and precision == "mixed_bfloat16" and known and not _BFLOAT16 & known:
         log.warning(
             "this processor has no bfloat16 instructions: train.precision=mixed_bfloat16 is several times slower than "
             "float32 here"

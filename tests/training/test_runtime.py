@@ -43,7 +43,9 @@ def test_without_onednn_it_warns(monkeypatch, caplog):
     assert "import pipeline before tensorflow, or set TF_ENABLE_ONEDNN_OPTS=1" in caplog.text
 
 
-@pytest.mark.parametrize(("flags", "warns"), [(["avx2", "avx512f"], True), (["avx512_bf16"], False), (["bf16"], False)])
+@pytest.mark.parametrize(
+    ("flags", "warns"), [(["avx2", "avx512f"], True), (["avx512_bf16"], False), (["bf16"], False), ([], False)]
+)
 def test_bfloat16_that_the_processor_lacks_is_warned_of(monkeypatch, caplog, flags, warns):
     monkeypatch.setattr(module, "instructions", lambda: flags)
     assert choose(settings(precision="mixed_bfloat16"), batch_size=1, image_size=(8, 8)).precision == "mixed_bfloat16"
