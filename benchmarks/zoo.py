@@ -60,7 +60,7 @@ command `python -m benchmarks.zoo --write` makes this page.
 
 The smallest are measured first; what has not been yet has a dash, too.
 
-Measured on {measured}.
+Milliseconds measured on {measured}.
 Where other work shares the cores, milliseconds are upper bounds; believe the ratio of a row's two files.
 
 """
@@ -77,14 +77,16 @@ def count(name: str) -> dict[str, Any]:
     return {"input": shape, "classes": cost.classes, "parameters": cost.parameters, "macs": cost.macs}
 
 
-def measure_files(name: str) -> dict[str, float]:
-    """Write a model's files, and return their bytes and their median milliseconds on one thread."""
+def measure_files(name: str) -> dict[str, Any]:
+    """Write a model's files, and return their bytes, their median milliseconds on one thread, and where and when."""
     keras.utils.set_random_seed(0)
     model = MODELS.build(name)
     classes = [str(index) for index in range(model.output.shape[-1])]
     images = np.random.default_rng(0).integers(0, 256, (2, *model.input.shape[1:]), np.uint8)
     facts = describe_model(name, model, classes)
-    row = {}
+    machine, day = environment(), datetime.datetime.now(datetime.UTC)
+    processor = f"{machine['processor']} ({', '.join(machine['instructions'])})"
+    row = {"measured": f"{machine['cores']} cores of an {processor}, {day.day} {day:%B %Y}"}
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
         for variant, content in build_variants(model, FILES, keras.ops.softmax, images, facts):
@@ -141,10 +143,8 @@ def fill(path: Path, seconds: float) -> None:
         name, measure = job
         found = measure(name)
         logging.info("%s: %s", name, found)
-        machine, day = environment(), datetime.datetime.now(datetime.UTC)
-        where = f"{machine['cores']} cores of an {machine['processor']}, {day.day} {day:%B %Y}"
         table = read(path).astype(object)
-        for column, value in (found | {"measured": where}).items():
+        for column, value in found.items():
             table.loc[name, column] = value
         write_atomically(path, table.to_csv())
         keras.backend.clear_session()
@@ -166,9 +166,9 @@ def line(name: str, row: pd.Series) -> str:
 def page(table: pd.DataFrame) -> str:
     """Write the page of a table of measurements, the smallest model first."""
     facts = {"digits": DIGITS_UP_TO, "epochs": EPOCHS, "settings": " ".join(SETTINGS)}
-    text = TEXT.format(**facts, images=f"{table['n'].max():.0f}", measured="; ".join(sorted(set(table["measured"]))))
+    facts |= {"images": f"{table['n'].max():.0f}", "measured": "; ".join(sorted(set(table["measured"].dropna())))}
     rows = [line(name, row) for name, row in table.sort_values("macs").iterrows()]
-    return "\n".join([*text.splitlines(), *HEAD, *rows]) + "\n"
+    return "\n".join([*TEXT.format(**facts).splitlines(), *HEAD, *rows]) + "\n"
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Models that were trained before: of a run's folder, or any Keras file."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -35,3 +36,15 @@ def load_file(file: Path) -> keras.Model:
 def origin(path: Path | str, what: str) -> dict[str, str]:
     """Return what a run notes of a model that it learned from: where it was, and the SHA-256 of its file."""
     return {"path": str(path), "model_sha256": hashlib.sha256(model_file(path, what).read_bytes()).hexdigest()}
+
+
+def require_unchanged(run: Run, sources: Mapping[str, dict[str, str]]) -> None:
+    """Raise UserError where a run that goes on would learn from another file than it began with.
+
+    `sources` are what the run is about to note of them, by `origin`, under the same names.
+    """
+    for what, source in sources.items():
+        begun_with = run.facts.get(what)
+        if begun_with and begun_with["model_sha256"] != source["model_sha256"]:
+            named = f"the {what} {source['path']}"
+            raise UserError(f"{named} is not the file that {run.path} began with; bring that back, or use --force")

@@ -10,7 +10,7 @@ from pipeline.config import Experiment
 from pipeline.data import pseudo
 from pipeline.errors import UserError
 from pipeline.runs import Run, write_atomically
-from pipeline.training.learned import model_file, origin
+from pipeline.training.learned import model_file, origin, require_unchanged
 from pipeline.training.plan import Batches
 from pipeline.training.runtime import Runtime, choose
 from pipeline.training.setup import build_lesson, build_loop, open_task, prepare_splits
@@ -71,14 +71,10 @@ def _check_teacher(experiment: Experiment, run: Run, force: bool) -> None:
     teacher = experiment.train.distill
     if not teacher:
         return
-    file = model_file(teacher.teacher, "teacher")
-    if file.resolve() == run.model_path.resolve():
+    if model_file(teacher.teacher, "teacher").resolve() == run.model_path.resolve():
         raise UserError(f"{run.path} cannot be its own teacher; name another --run", usage=True)
-    begun_with = run.facts.get("teacher")
-    if begun_with and begun_with["model_sha256"] != origin(file, "teacher")["model_sha256"] and not force:
-        raise UserError(
-            f"the teacher {file} is not the file that {run.path} began with; bring that back, or use --force"
-        )
+    if not force:
+        require_unchanged(run, {"teacher": origin(teacher.teacher, "teacher")})
 
 
 def _origins(experiment: Experiment) -> dict[str, Any]:

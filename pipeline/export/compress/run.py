@@ -24,7 +24,7 @@ from pipeline.export.compress.sparsity import KeepZeros, sparsify
 from pipeline.runs import Run, write_atomically
 from pipeline.sections import Channels, Compress, Qat, Sparsity, Tuned
 from pipeline.training.callbacks import write_history
-from pipeline.training.learned import origin
+from pipeline.training.learned import origin, require_unchanged
 from pipeline.training.teacher import open_teacher
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ def compress_run(experiment: Experiment, path: Path | str, *, force: bool = Fals
     A stage that was finished is not repeated when an interrupted compression is started again, and a stage's training
     goes on where it stopped. A finished run of the same experiment is returned untouched, unless `force`.
 
-    Raises UserError where a stage cannot be done to this model, the base is no finished run or is quantised already,
-    and on Ctrl-C, after which the compression can be continued.
+    Raises UserError where a stage cannot be done to this model, the base is no finished run or is quantised already, or
+    it or the teacher changed after an interruption, and on Ctrl-C, after which the compression can be continued.
     """
     base = Run.open(experiment.compress.base)
     if base.path.resolve() == Path(path).resolve():
@@ -52,12 +52,13 @@ def compress_run(experiment: Experiment, path: Path | str, *, force: bool = Fals
         made = base.experiment.compress
         hint = f", the run that it was made from: {made.base}" if made else ""
         raise UserError(f"the model of {base.path} is quantised already; compress a float one{hint}")
-    notes = {"classes": list(base.classes), "base": origin(base.path, "run")}
+    sources = {"base": origin(base.path, "run")}
     distill = experiment.compress.distill
     if distill and distill.teacher:
-        notes["teacher"] = origin(distill.teacher, "teacher")
+        sources["teacher"] = origin(distill.teacher, "teacher")
     run = Run.create(path, experiment, force=force)
-    run.note(**notes)
+    require_unchanged(run, sources)
+    run.note(classes=list(base.classes), **sources)
     folder = run.path / "stages"
     compressed = _Compression(experiment, model).run(folder)
     _join_histories(folder, run.history_path)

@@ -133,6 +133,21 @@ def test_another_teacher_can_be_named(base, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+def test_a_teacher_that_changed_since_the_interruption_is_refused_unless_forced(base, tmp_path, monkeypatch):
+    model, file = load_model(base), tmp_path / "teacher.keras"
+    model.save(file)
+    experiment = planned(base, None, "compress.qat={epochs: 1}", f"compress.distill={{teacher: {file}}}")
+    monkeypatch.setattr(Finetuning, "__call__", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        compress_run(experiment, tmp_path / "out")
+    monkeypatch.undo()
+    model.set_weights([2 * each for each in model.get_weights()])
+    model.save(file)
+    with pytest.raises(UserError, match=r"the teacher .*teacher\.keras is not the file that .*out began with"):
+        compress_run(experiment, tmp_path / "out")
+    assert compress_run(experiment, tmp_path / "out", force=True).finished
+
+
 def test_wrong_requests_are_named(base, exported, tmp_path):
     with pytest.raises(UserError, match=r"is the run to compress; give another folder as --out"):
         compress_run(planned(base, "repair"), base.path)
