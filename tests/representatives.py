@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+from seeding import set_seed
 
 from pipeline.registry import MODELS
 
@@ -16,5 +17,5 @@ def build(name: str, classes: int = 5, shape: tuple[int, int, int] = (32, 32, 3)
     """Build a registered model with fresh weights, narrow where its width is an option."""
     fields = MODELS.options(name).model_fields
     narrow = {key: _NARROW[key][type(fields[key].default)] for key in fields if key in _NARROW}
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     return MODELS.build(name, shape, classes, **(narrow | options))

@@ -39,7 +39,7 @@ def test_what_is_measured_is_kept_and_not_measured_again(measured, tmp_path):
     zoo.fill(path, np.inf)
     assert measured == [
         *("count large", "count middle", "count small"),
-        *("files small", "digits small", "files middle", "digits middle", "files large", "digits large"),
+        *("files small", "files middle", "files large", "digits small", "digits middle", "digits large"),
     ]
     zoo.fill(path, np.inf)
     assert len(measured) == 9

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from seeding import set_seed
 
 from pipeline.config import Experiment
 from pipeline.runs import Run, write_atomically
@@ -36,7 +37,7 @@ def make_run():
     """Return a function of folder, overrides, classes, and whether there is an answer for each pixel."""
 
     def make(path, overrides, classes, *, per_pixel=False):
-        keras.utils.set_random_seed(0)
+        set_seed(0)
         data = Experiment.load("digits", overrides).data
         model = linear_model((*data.image_size, data.channels), len(classes), per_pixel=per_pixel)
         return finished_run(path, overrides, classes, model)

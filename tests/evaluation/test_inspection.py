@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.evaluation import inspection
@@ -64,7 +65,7 @@ def test_the_measured_field_of_one_convolution_is_its_kernel():
 def test_random_convolutions_see_less_than_they_could():
     """The effective field grows with the square root of the depth only (Luo et al., arXiv 1701.04128)."""
     x = inputs = keras.Input((65, 65, 1))
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     for index in range(16):
         x = keras.layers.Conv2D(4, 3, padding="same", name=f"conv{index}")(x)
     deep = keras.Model(inputs, x)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.explain.cam import grad_cam
@@ -17,7 +18,7 @@ def trunk(image):
 
 def linear(nested: bool = False) -> keras.Model:
     """Return convolution, mean, dense without bias: the class activation map is weights × features."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     image = keras.Input(SHAPE)
     if nested:
         inner = keras.Input(SHAPE)
@@ -50,7 +51,7 @@ def test_of_a_linear_network_it_is_weights_times_features(image, nested, label):
 
 
 def test_a_coarse_map_is_enlarged_and_a_layer_can_be_named(image):
-    keras.utils.set_random_seed(1)
+    set_seed(1)
     inputs = keras.Input(SHAPE)
     x = layers.Conv2D(4, 3, padding="same", activation="relu", name="fine")(inputs)
     x = layers.MaxPooling2D(2, name="coarse")(x)

@@ -4,6 +4,7 @@ import functools
 
 import keras
 import numpy as np
+from seeding import set_seed
 from sklearn.datasets import load_digits
 
 layers = keras.layers
@@ -34,7 +35,7 @@ def network() -> keras.Model:
 def fit(model: keras.Model, *, epochs: int, learning_rate: float = 1e-3) -> keras.Model:
     """Train in place on the digits, down to a learning rate of zero: the last steps of a constant one are luck."""
     images, labels, _, _ = digits()
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     steps = epochs * -(-len(images) // _BATCH)
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
@@ -46,7 +47,7 @@ def fit(model: keras.Model, *, epochs: int, learning_rate: float = 1e-3) -> kera
 @functools.cache
 def trained() -> keras.Model:
     """Return the network after enough epochs for about 97 %; do not change it."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     return fit(network(), epochs=12, learning_rate=5e-3)
 
 

@@ -1,13 +1,14 @@
 """One small network with everything that quantisers get wrong."""
 
 import keras
+from seeding import set_seed
 
 SIZE, CLASSES = 16, 5
 
 
 def network(policy: str = "float32") -> keras.Model:
     """Return a network with a rescaling to -1..1, a residual, depthwise and pointwise convolutions, spread logits."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     layers = keras.layers
     image = keras.Input((SIZE, SIZE, 3), name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(image)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from seeding import set_seed
 
 from pipeline import export
 from pipeline.config import Experiment
@@ -156,7 +157,7 @@ def segmentation_run(tmp_path) -> Run:
     experiment = Experiment.load("digits", overrides)
     run = Run.create(tmp_path / "scenes", experiment)
     run.note(classes=list(classes_of(experiment)))
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     image = keras.Input((24, 24, 3), name="image")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(image)
     x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)

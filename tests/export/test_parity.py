@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from seeding import set_seed
 from small import network
 
 from pipeline.export.compress.quantize_aware import calibrated
@@ -27,7 +28,7 @@ def pictures(size: int, channels: int = 3, count: int = 4) -> np.ndarray:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_layer_of_a_float_file_is_that_of_keras_or_is_fused_into_one_that_is(name):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     model = MODELS.build(name, (32, 32, 3), 5, **SMALL[name])
     layers = compare_layers(model, convert(model, keras.ops.softmax), pictures(32))
     assert sorted(layers["layer"]) == sorted(layer.name for layer in model.layers)

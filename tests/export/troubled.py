@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+from seeding import set_seed
 
 layers = keras.layers
 Body = Callable[[keras.KerasTensor], object]
@@ -21,7 +22,7 @@ class Pair:
 
 def network(body: Body) -> keras.Model:
     """Return a network whose middle is `body`, from pixels of 0..255."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     image = keras.Input((16, 16, 3), name="image")
     return keras.Model(image, body(layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(image)))
 

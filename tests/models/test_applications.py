@@ -6,6 +6,7 @@ from functools import cache
 import keras
 import numpy as np
 import pytest
+from seeding import set_seed
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
@@ -17,14 +18,14 @@ NAMES = [name.partition(":")[2] for name in MODELS.names() if name.startswith("a
 
 
 def build(architecture: str, size: int = 32, classes: int = 4, **options) -> keras.Model:
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     return MODELS.build(f"applications:{architecture}", (size, size, 3), classes, **options)
 
 
 @cache
 def theirs(architecture: str, size: int = 32, **options) -> keras.Model:
     """Build the original without its top; its norms scale each channel otherwise."""
-    keras.utils.set_random_seed(1)
+    set_seed(1)
     make = getattr(keras.applications, architecture)
     model = make(input_shape=(size, size, 3), weights=None, include_top=False, **options)
     rng = np.random.default_rng(0)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from copied_weights import check_equal
+from seeding import set_seed
 
 from pipeline.models.efficientnet import compound_scaling, efficientnet
 from pipeline.models.inspect import summary
@@ -101,7 +102,7 @@ def test_stochastic_depth_grows_and_leaves_out_whole_images():
         model = MODELS.build("efficientnet_b0", (32, 32, 3), 5, stochastic_depth=0.4)
     drops = {layer.name: layer for layer in model.layers if layer.name.endswith("_drop")}
     assert [layer.rate for layer in drops.values()] == [0.4 * index / 16 for index in (2, 4, 6, 7, 9, 10, 12, 13, 14)]
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     last = keras.layers.Dropout.from_config(drops["block15_drop"].get_config())
     kept = np.asarray(last(np.ones((200, 4, 4, 8)), training=True)).reshape(200, -1)
     assert set(kept.std(axis=1)) == {0.0}

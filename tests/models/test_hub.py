@@ -7,6 +7,7 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.export.compress import prune_channels
@@ -28,7 +29,7 @@ ARCHITECTURE = {
 
 @pytest.fixture(scope="module")
 def original() -> keras.Model:
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     return keras_hub.models.ResNetBackbone(**ARCHITECTURE, image_shape=(None, None, 3))
 
 

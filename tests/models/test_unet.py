@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.registry import MODELS
@@ -43,7 +44,7 @@ def test_the_decoder_doubles_its_width_at_each_level():
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_it_trains_under_xla(policy):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     keras.config.set_dtype_policy(policy)
     try:
         model = MODELS.build("unet", (13, 16, 3), 3, backbone="resnet8", decoder_width=2)
@@ -62,7 +63,7 @@ def test_it_trains_under_xla(policy):
 
 
 def test_a_change_of_one_pixel_reaches_the_logits_at_its_place():
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     model = MODELS.build("unet", (64, 64, 1), 2, backbone="resnet8")
     image = np.full((1, 64, 64, 1), 100.0, "float32")
     other = image.copy()

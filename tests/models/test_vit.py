@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.models.inspect import layer_costs, summary
@@ -24,7 +25,7 @@ TIMM = {
 
 @functools.cache
 def micro(pool: str = "token", shape: tuple[int, int, int] = (16, 24, 3)) -> keras.Model:
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     return MODELS.build("vit_micro_16", shape, 5, pool=pool)
 
 

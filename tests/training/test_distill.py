@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.ops.losses import divergence
@@ -14,7 +15,7 @@ layers = keras.layers
 def network(
     classes: int = 3, *, width: int = 4, size: int = 8, channels: int = 3, dropout: float = 0.0, activation=None
 ):
-    keras.utils.set_random_seed(width)
+    set_seed(width)
     image = keras.Input((size, size, channels), name="image")
     x = layers.Conv2D(width, 3, name="features")(layers.Rescaling(1 / 255)(image))
     x = layers.ReLU()(layers.BatchNormalization()(x))

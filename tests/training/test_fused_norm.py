@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from seeding import set_seed
 from tiny import loop, model, pictures, runtime, weights
 
 from pipeline.training.fused_norm import fused_batch_norm, fused_norm
@@ -75,7 +76,7 @@ def test_across_a_residual_network_fused_is_as_near_to_float64_as_keras(activati
 
     Both differ as much from float64, and with a smooth activation all agree to 1e-5.
     """
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     exact, stock, ours = (residual_network(dtype, activation) for dtype in ("float64", "float32", "float32"))
     for net in (exact, ours):
         net.set_weights(stock.get_weights())
@@ -149,7 +150,7 @@ def test_a_frozen_layer_keeps_its_statistics():
 
 
 def test_bfloat16_inputs_keep_float32_statistics():
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     x = np.random.default_rng(0).normal(2, 3, (16, 4, 4, 8)).astype(np.float32)
     norms = [keras.layers.BatchNormalization(dtype="mixed_bfloat16") for _ in range(2)]
     nets = [keras.Sequential([keras.Input((4, 4, 8)), norm]) for norm in norms]

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from seeding import set_seed
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
@@ -17,7 +18,7 @@ layers = keras.layers
 
 def every_kind() -> keras.Model:
     """Return a model with each kind of kernel, one of them used twice."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     image = keras.Input((8, 8, 3))
     x = layers.Conv2D(4, 3, padding="same", name="conv")(image)
     x = layers.SeparableConv2D(4, 3, padding="same", depth_multiplier=2, name="separable")(x)

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from seeding import set_seed
 
 from pipeline.registry import OPTIMIZERS
 from pipeline.training.optimizers import decays, share_rates
@@ -95,7 +96,7 @@ def test_clipping_scales_all_gradients_by_their_common_norm():
     ids=["sgd", "nesterov", "no momentum", "adamw"],
 )
 def test_one_op_a_variable_updates_as_keras_does(name, options, stock):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     nets = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, use_bias=False)]) for _ in range(2)]
     nets[1].set_weights(nets[0].get_weights())
     ours = OPTIMIZERS.build(name, nets[0], None, learning_rate=0.01, weight_decay=0.1, **options)
@@ -143,7 +144,7 @@ def test_rectified_adam_by_hand():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "loss scale"])
 def test_half_the_share_is_half_the_rate_in_update_and_decay(name, scaled):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     nets = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)]) for _ in range(2)]
     nets[1].set_weights(nets[0].get_weights())
     decay = {"weight_decay": 0.1} if "weight_decay" in OPTIMIZERS.options(name).model_fields else {}

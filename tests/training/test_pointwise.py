@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from seeding import set_seed
 
 from pipeline.training.pointwise import faster_ops, pointwise_products
 
@@ -36,7 +37,7 @@ def gradients(net: keras.Model, dtype: str, *, products: bool) -> tuple[np.ndarr
 
 
 def test_outputs_and_gradients_are_those_of_float64():
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     exact, ours = network("float64"), network()
     exact.set_weights(ours.get_weights())
     truth, true_gradients = gradients(exact, "float64", products=False)
@@ -48,7 +49,7 @@ def test_outputs_and_gradients_are_those_of_float64():
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(policy):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     mixed = network(policy)
     _, found = gradients(mixed, "float32", products=True)
     _, truth = gradients(mixed, "float32", products=False)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from seeding import set_seed
 from tiny import CLASSES, loop, model, runtime, weights
 
 from pipeline.registry import OPTIMIZERS, TASKS
@@ -39,7 +40,7 @@ def test_lookahead_is_resumed_with_its_slow_weights(tmp_path):
 @pytest.mark.parametrize("xla", [False, True])
 def test_sharp_gradients_are_those_of_the_highest_loss_nearby(xla):
     """One step, against gradients taken by hand at w + rho g / |g|, with a norm whose statistics move once."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     nets = [model(), model()]
     nets[1].set_weights(nets[0].get_weights())
     task = TASKS.build("classification", ("a", "b", "c"), None)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from seeding import set_seed
 
 from pipeline.models.transfer import Group
 from pipeline.registry import OPTIMIZERS, SCHEDULES, TASKS
@@ -102,7 +103,7 @@ def loop(
     settings = {"epochs": 3} | settings
     size *= settings.get("accumulate", 1)
     data = batches(size, settings["epochs"])
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     with choices.strategy.scope(), dtype_policy(choices.precision):
         net, task = model(**network or {}), TASKS.build("classification", ("red", "green", "blue"), None)
         if taught:

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from seeding import set_seed
 
 from pipeline.export.convert import convert
 from pipeline.export.gates import golden_bound
@@ -84,7 +85,7 @@ def test_planted_faults_are_found(described, images, tmp_path):
 
 
 def test_the_segmenter_gives_our_masks_and_labels(tmp_path):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     model = MODELS.build("unet", (32, 32, 3), len(LABELS), backbone="resnet8")
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     float_file = convert(model, keras.ops.softmax)

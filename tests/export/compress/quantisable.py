@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from seeding import set_seed
 
 from pipeline.export.compress.quantize_aware import calibrate, quantize_aware
 
@@ -14,7 +15,7 @@ def pictures(count: int = 32, size: int = 16) -> np.ndarray:
 
 def every_rule() -> keras.Model:
     """Return a network with each kind of layer that has an integer rule."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     image = keras.Input((16, 16, 3), name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1.0)(image)
     x = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[0.5, 1.0, 2.0])(x)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from representatives import every_family
+from seeding import set_seed
 from zoo import calibrate, conv, difference, equal, images, network, registered, residual, settle, width
 
 from pipeline.errors import UserError
@@ -56,7 +57,7 @@ def test_every_registered_model_is_pruned(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), APPLICATIONS.items())
 def test_applications_are_pruned(name, size):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     build = getattr(keras.applications, name)
     model = build(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None)
     pruned = equal(calibrate(settle(model)))

@@ -4,6 +4,7 @@ import pytest
 from depthwise_digits import accuracy, digits, fit, trained
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seeding import set_seed
 from zoo import difference, images, registered
 
 from pipeline.errors import UserError
@@ -25,7 +26,7 @@ layers = keras.layers
 
 
 def network() -> keras.Model:
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     image = keras.Input((6,))
     x = layers.Dense(64, activation="relu", name="first")(image)
     x = layers.Dense(64, activation="relu", name="middle")(x)

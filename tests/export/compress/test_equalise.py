@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from seeding import set_seed
 from zoo import difference, images, precise, registered
 
 from pipeline.export.compress.equalise import correct_bias, equalise
@@ -59,7 +60,7 @@ def test_networks_with_relu_compute_the_same(name):
 
 
 def test_corrected_biases_bring_each_channel_back_to_its_mean():
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     image = keras.Input((6, 6, 3))
     x = layers.Conv2D(8, 3, activation="relu", name="conv")(image)
     model = keras.Model(image, layers.Dense(4, name="dense")(layers.GlobalAveragePooling2D()(x)))

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from seeding import set_seed
 
 from pipeline import Run
 from pipeline.errors import UserError
@@ -28,7 +29,7 @@ def accuracy(model: keras.Model, tuning: Finetuning) -> float:
 
 
 def student(classes: int = 10) -> keras.Model:
-    keras.utils.set_random_seed(1)
+    set_seed(1)
     image = keras.Input((16, 16, 1), name="image")
     x = layers.Rescaling(1 / 255)(image)
     for filters in (8, 16):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from representatives import every_family
+from seeding import set_seed
 from zoo import calibrate, difference, images, precise, registered, settle
 
 from pipeline.export.compress import fold_batch_norm
@@ -40,7 +41,7 @@ def norms(model: keras.Model) -> int:
     ],
 )
 def test_each_kind_of_layer_folds(kind, shape, use_bias):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     x = keras.Input(shape)
     y = layers.BatchNormalization(name="norm")(kind(use_bias=use_bias, name="layer")(x))
     model = settle(keras.Model(x, layers.ReLU()(y)))

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from representatives import every_family
+from seeding import set_seed
 from zoo import difference, images, registered, settle
 
 from pipeline.errors import UserError
@@ -15,7 +16,7 @@ layers = keras.layers
 
 def branched() -> keras.Model:
     """Two dict inputs through one shared inner model, keras.ops calls, a keyword tensor, and nested outputs."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     x = keras.Input((8, 8, 3), name="inner_input")
     y = layers.Conv2D(4, 3, padding="same", kernel_regularizer="l2", name="conv")(x)
     inner = keras.Model(x, layers.BatchNormalization(name="norm")(y), name="inner")
@@ -113,7 +114,7 @@ def test_an_adapted_normalization_is_kept():
 
 
 def small() -> keras.Model:
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     x = inputs = keras.Input((6,), name="x")
     for index in range(2):
         x = layers.Dense(4, name=f"dense{index}")(x)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.export.compress import find_channels, prune_channels
@@ -14,7 +15,7 @@ layers = keras.layers
 
 def chain(norm: bool = False) -> keras.Model:
     """A dense layer of four units, perhaps a normalisation, and a dense layer that reads them."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     inputs = keras.Input((3,), name="x")
     x = layers.Dense(4, name="hidden")(inputs)
     if norm:
@@ -97,7 +98,7 @@ def test_taylor_needs_batches():
 
 
 def test_a_layer_of_large_weights_does_not_decide_for_the_others():
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     inputs = keras.Input((3,))
     left, right = layers.Dense(4, name="hidden")(inputs), layers.Dense(4, name="other")(inputs)
     model = keras.Model(inputs, layers.Dense(2)(left + right))

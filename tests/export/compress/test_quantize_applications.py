@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from seeding import set_seed
 
 from pipeline.export import flatbuffer
 from pipeline.export.compress.quantize_aware import calibrate, float_islands, quantize_aware
@@ -31,7 +32,7 @@ def test_all_that_the_issue_names_are_here():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_inserts_trains_and_converts(name):
     size, islands = NETWORKS[name]
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     build = getattr(keras.applications, name)
     model = build(input_shape=(size, size, 3), weights=None, classes=10, classifier_activation=None)
     aware = quantize_aware(model)

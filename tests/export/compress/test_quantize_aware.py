@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from depthwise_digits import digits, network
 from quantisable import every_rule, pictures, ready, with_islands
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
@@ -128,7 +129,7 @@ def loop(folder: Path, model: keras.Model, *, xla: bool) -> Loop:
 
 @pytest.mark.parametrize("xla", [False, True])
 def test_it_trains_in_the_loop(tmp_path, xla):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     aware = quantize_aware(network())
     [row] = loop(tmp_path, aware, xla=xla).run()
     assert row["loss"] < np.log(10)

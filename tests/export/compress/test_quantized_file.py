@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from quantisable import every_rule, pictures, ready, with_islands
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
@@ -48,7 +49,7 @@ def test_uint8_ports_take_the_pixels_themselves_and_answer_the_same():
 
 
 def test_channels_that_a_norm_switched_off_keep_their_bias():
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     image = keras.Input((8, 8, 3), name="image")
     norm = layers.BatchNormalization()
     x = layers.ReLU()(norm(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(image))))
@@ -70,7 +71,7 @@ def test_float_islands_lie_between_integers():
 
 
 def test_a_layer_that_is_shared_keeps_one_kernel_and_has_a_range_at_each_place():
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     image = keras.Input((16, 16, 3), name="image")
     conv, norm = layers.Conv2D(3, 3, padding="same", name="shared"), layers.BatchNormalization()
     x = image
@@ -109,7 +110,7 @@ def test_ranges_that_were_never_set():
     ],
 )
 def test_a_network_is_integer_throughout(name, options, steps):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     aware = quantize_aware(MODELS.build(name, (32, 32, 3), 5, **options))
     calibrate(aware, [pictures(size=32)])
     assert not float_islands(aware)

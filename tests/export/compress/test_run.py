@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import pandas as pd
 import pytest
+from seeding import set_seed
 
 from pipeline import Run, UserError, evaluate, export, train
 from pipeline.config import Experiment, recipes
@@ -122,7 +123,7 @@ def test_a_compressed_run_says_where_it_came_from_and_is_compressed_again(base, 
 
 
 def test_another_teacher_can_be_named(base, tmp_path):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     keras.models.clone_model(load_model(base)).save(tmp_path / "untrained.keras")
     overrides = ["compress.qat={epochs: 1}", f"compress.distill={{teacher: {tmp_path / 'untrained.keras'}}}"]
     run = compress_run(planned(base, None, *overrides), tmp_path / "taught")

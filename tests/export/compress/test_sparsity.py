@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from seeding import set_seed
 from zoo import difference, images, registered
 
 from pipeline.errors import UserError
@@ -33,7 +34,7 @@ layers = keras.layers
 
 def network(dtype: str = "float32") -> keras.Model:
     """Return a network with every kind of kernel, logits out."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     image = keras.Input((8, 8, 3), name="image")
     x = layers.Rescaling(1 / 255)(image)
     x = layers.Conv2D(8, 3, padding="same", dtype=dtype, name="stem")(x)

@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.export.compress import to_target
@@ -11,7 +12,7 @@ layers = keras.layers
 
 
 def network(width: int = 64, size: int = 16) -> keras.Model:
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     x = inputs = keras.Input((size, size, 3), name="image")
     for index in range(3):
         x = layers.Conv2D(width, 3, padding="same", activation="relu", name=f"conv{index}")(x)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 from representatives import build
+from seeding import set_seed
 
 from pipeline.export.compress import mask_channels, prune_channels
 from pipeline.export.compress.graph import Graph
@@ -66,7 +67,7 @@ def difference(expected: np.ndarray, actual: np.ndarray) -> float:
 
 def network(body, shape=(8, 8, 3), head=True) -> keras.Model:
     """Put a body between a convolution of 16 channels and a classifier."""
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     inputs = keras.Input(shape, name="image")
     x = body(layers.Conv2D(16, 3, padding="same", name="stem")(inputs))
     if head:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from driving import HERE, in_browser, serve
+from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.export.convert import convert
@@ -97,7 +98,7 @@ def test_swapped_labels_are_found(answers):
 
 
 def test_the_segmenter_gives_our_masks_and_labels(pages):
-    keras.utils.set_random_seed(0)
+    set_seed(0)
     model = MODELS.build("unet", (32, 32, 3), len(LABELS), backbone="resnet8")
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     float_file = convert(model, keras.ops.softmax)
