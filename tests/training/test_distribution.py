@@ -22,7 +22,7 @@ TOLERANCE = {"float16": 1e-2}
 
 
 def run(folder: Path, *jobs: str, **environment: str) -> None:
-    environment = os.environ | {"PYTHONPATH": str(MAIN.parents[2])} | environment
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, MAIN.parents[1:3]))} | environment
     command = [sys.executable, MAIN, folder, *jobs]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
