@@ -73,7 +73,7 @@ def _check_teacher(experiment: Experiment, run: Run, force: bool) -> None:
         return
     if model_file(teacher.teacher, "teacher").resolve() == run.model_path.resolve():
         raise UserError(f"{run.path} cannot be its own teacher; name another --run", usage=True)
-    if not force:
+    if run.is_run and not force:
         require_unchanged(run, {"teacher": origin(teacher.teacher, "teacher")})
 
 
