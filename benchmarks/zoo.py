@@ -58,8 +58,7 @@ command `python -m benchmarks.zoo --write` makes this page.
   so few steps. A segmentation network has a dash, and so has one of more than {digits} million multiply-accumulates at
   that size, which trains for minutes to an hour.
 
-All files are measured before the trainings, the smallest first; what has not been yet has a dash, too. One is a fault:
-ai-edge-quantizer 0.10 makes no int8 file of resnext29_16x64d ("more dimensions than allowed by the axis remapping").
+All files are measured before the trainings, the smallest first; what has not been yet has a dash, too.
 
 Milliseconds measured on {measured}.
 Where other work shares the cores, they are upper bounds; believe the ratio of a row's two files, and only for such a

@@ -1,12 +1,15 @@
 """The quantiser's calls: ranges from images, a float32 .tflite file in and an integer one out, and what it became."""
 
+import contextlib
+import dataclasses
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ai_edge_quantizer import qtyping
+from ai_edge_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor as rounding
 from ai_edge_quantizer.calibrator import Calibrator
 from ai_edge_quantizer.quantizer import Quantizer
 from ai_edge_quantizer.recipe_manager import RecipeManager
@@ -35,6 +38,30 @@ def only(tensor: str) -> str:
     return f"^{re.escape(tensor)};?$"
 
 
+@contextlib.contextmanager
+def large_kernels() -> Iterator[None]:
+    """Let the library round kernels of more than two axes and 32 MiB: hand them over as matrices, a row per channel.
+
+    ai-edge-quantizer 0.10 cuts those into pieces, and fails to spread a scale per channel over them (its issue 512).
+    """
+    library = rounding.uniform_quantize
+
+    def as_matrix(data: np.ndarray, scheme: qtyping.UniformQuantParams, blockwise: bool = False) -> np.ndarray:
+        if data.ndim < 3 or scheme.quantized_dimension != 0:
+            return library(data, scheme, blockwise)
+        scales, zeros = scheme.scale.reshape(-1, 1), scheme.zero_point.reshape(-1, 1)
+        rows = library(
+            data.reshape(len(data), -1), dataclasses.replace(scheme, scale=scales, zero_point=zeros), blockwise
+        )
+        return rows.reshape(data.shape)
+
+    rounding.uniform_quantize = as_matrix
+    try:
+        yield
+    finally:
+        rounding.uniform_quantize = library
+
+
 def quantize(
     float_file: bytes,
     manager: RecipeManager,
@@ -43,7 +70,7 @@ def quantize(
     ranges: Ranges | None = None,
 ) -> bytes:
     """Quantise a file by a recipe; images (H, W, C) in 0..255, or `ranges` of earlier ones, where it needs them."""
-    with quiet(), warnings.catch_warnings():
+    with quiet(), large_kernels(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it warns that all tensors are kept: calibration needs them
         if ranges is None and manager.need_calibration():
             ranges = measure_ranges(float_file, manager, calibration)

@@ -52,6 +52,25 @@ def test_no_convolution_stays_in_float(name, kernel, variants):
     assert {operator.inputs[1].dtype for operator in operators} == {kernel}
 
 
+@pytest.mark.parametrize("name", ["int8", "dynamic"])
+def test_kernel_of_more_than_32_mib_is_rounded_like_a_small_one(name):
+    image = keras.Input((4, 4, 1), name="image")
+    wide = keras.layers.Conv2D(1024, 1, activation="relu")(image)
+    model = keras.Model(image, keras.layers.Conv2D(1024, 3, name="large")(wide))
+    kernel = np.random.default_rng(0).normal(0, np.geomspace(0.01, 1, 1024), (3, 3, 1024, 1024)).astype(np.float32)
+    assert kernel.nbytes > 2**25
+    model.get_layer("large").kernel.assign(kernel)
+    with quiet():
+        content = RECIPES.build(name, convert(model, keras.ops.softmax), [np.full((4, 4, 1), 255, np.float32)])
+    file = flatbuffer.read(content)
+    [stored] = [tensor for tensor in file.subgraphs[0].tensors if tuple(tensor.shape) == (1024, 3, 3, 1024)]
+    steps = file.buffers[stored.buffer].data.view(np.int8).reshape(stored.shape)
+    channels = kernel.transpose(3, 0, 1, 2)
+    scales = np.abs(channels).max((1, 2, 3), keepdims=True) / 127
+    np.testing.assert_allclose(stored.quantization.scale, scales.ravel(), rtol=1e-5)
+    assert (np.abs(steps - channels / scales) < 0.501).all()
+
+
 def test_int8_and_int16_files_hold_no_float_at_all(variants):
     for name in ("int8", "int16x8"):
         tensors = [t for op in flatbuffer.operators(variants[name]) for t in (*op.inputs, *op.outputs)]
