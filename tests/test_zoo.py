@@ -53,11 +53,12 @@ def test_what_is_measured_is_kept_and_not_measured_again(measured, tmp_path):
 def test_the_page_says_what_was_measured_and_where(measured, tmp_path):
     zoo.fill(tmp_path / "zoo.csv", np.inf)
     table = zoo.read(tmp_path / "zoo.csv")
+    table.loc["middle", ["float32_ms", "int8_ms"]] = 1234.5, 0.012345
     table.loc["large", table.columns.difference(["input", "classes", "parameters", "macs"])] = np.nan
     lines = zoo.page(table).splitlines()
     assert lines[-3:] == [
         "| small | 8×8×1 → 10 | 1,234 | 1.0 | 2 | 1 | 0.5 | 0.25 | 90.0 % [85.0, 95.0] |",
-        "| middle | 8×8×1 → 10 | 1,234 | 2.0 | 2 | 1 | 0.5 | 0.25 | 90.0 % [85.0, 95.0] |",
+        "| middle | 8×8×1 → 10 | 1,234 | 2.0 | 2 | 1 | 1,230 | 0.0123 | 90.0 % [85.0, 95.0] |",
         "| large | 8×8×1 → 10 | 1,234 | 4,000.0 | — | — | — | — | — |",
     ]
     assert "Milliseconds measured on an Abacus." in lines
