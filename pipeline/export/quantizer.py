@@ -50,10 +50,8 @@ def large_kernels() -> Iterator[None]:
         if data.ndim < 3 or scheme.quantized_dimension != 0:
             return library(data, scheme, blockwise)
         scales, zeros = scheme.scale.reshape(-1, 1), scheme.zero_point.reshape(-1, 1)
-        rows = library(
-            data.reshape(len(data), -1), dataclasses.replace(scheme, scale=scales, zero_point=zeros), blockwise
-        )
-        return rows.reshape(data.shape)
+        rows = dataclasses.replace(scheme, scale=scales, zero_point=zeros)
+        return library(data.reshape(len(data), -1), rows, blockwise).reshape(data.shape)
 
     rounding.uniform_quantize = as_matrix
     try:
