@@ -157,12 +157,12 @@ def fill(path: Path, seconds: float) -> None:
 def line(name: str, row: pd.Series) -> str:
     """Write one model as a line of the table."""
 
-    def cell(column: str, factor: float, form: str, digits: str = "") -> str:
-        rounded = float(format(factor * row[column], digits))
+    def cell(column: str, factor: float, form: str, significant: str = "") -> str:
+        rounded = float(format(factor * row[column], significant))
         return "—" if np.isnan(rounded) else format(rounded, form)
 
     kib = [cell(f"{file}_bytes", 1 / 1024, ",.0f") for file in FILES]
-    ms = [cell(f"{file}_ms", 1, ",g", digits=".3g") for file in FILES]
+    ms = [cell(f"{file}_ms", 1, ",g", significant=".3g") for file in FILES]
     value, low, high = (cell(column, 100, ".1f") for column in ("accuracy", "low", "high"))
     digits = value if value == "—" else f"{value} % [{low}, {high}]"
     counts = [f"{row['input']} → {row['classes']:.0f}", f"{row['parameters']:,.0f}", f"{row['macs'] / 1e6:,.1f}"]

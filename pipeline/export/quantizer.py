@@ -39,7 +39,7 @@ def only(tensor: str) -> str:
 
 
 @contextlib.contextmanager
-def large_kernels() -> Iterator[None]:
+def _large_kernels() -> Iterator[None]:
     """Let the library round kernels of more than two axes and 32 MiB: hand them over as matrices, a row per channel.
 
     ai-edge-quantizer 0.10 cuts those into pieces, and fails to spread a scale per channel over them (its issue 512).
@@ -68,7 +68,7 @@ def quantize(
     ranges: Ranges | None = None,
 ) -> bytes:
     """Quantise a file by a recipe; images (H, W, C) in 0..255, or `ranges` of earlier ones, where it needs them."""
-    with quiet(), large_kernels(), warnings.catch_warnings():
+    with quiet(), _large_kernels(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it warns that all tensors are kept: calibration needs them
         if ranges is None and manager.need_calibration():
             ranges = measure_ranges(float_file, manager, calibration)
