@@ -36,7 +36,8 @@ class Experiment(Section):
         weights, epochs = info.data["model"].options.get("weights"), info.data["train"].epochs
         if bool(transfer.base) == bool(weights):
             which = "both have weights; set one of them" if weights else "one of them has to name weights to start from"
-            raise ValueError(f"transfer.base is a run or a .keras file, model.weights is for applications: {which}")
+            both = "transfer.base is a run or a .keras file, model.weights is for applications and hub models"
+            raise ValueError(f"{both}: {which}")
         if transfer.every is not None and transfer.head_epochs >= epochs:
             raise ValueError(
                 f"after {transfer.head_epochs} head_epochs none of {epochs} train.epochs is left for the stages; lower "
@@ -46,10 +47,15 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _teacher_fits(self) -> Self:
-        if self.train.distill and self.data.folds:
-            raise ValueError("a teacher may have seen the images that data.folds holds out; leave train.distill out")
+        for key, teacher in {"train.distill": self.train.distill, "data.pseudo": self.data.pseudo}.items():
+            if teacher and self.data.folds:
+                raise ValueError(f"a teacher may have seen the images that data.folds holds out; leave {key} out")
         if self.train.distill and self.train.curriculum and self.train.curriculum.sizes:
             raise ValueError("a teacher answers images of one size; leave out train.distill or train.curriculum.sizes")
+        if self.data.pseudo and self.train.curriculum and self.train.curriculum.easy_first:
+            raise ValueError(
+                "no run has scored the pseudo-labelled images; leave out data.pseudo or train.curriculum.easy_first"
+            )
         return self
 
     @classmethod
@@ -78,6 +84,8 @@ class Experiment(Section):
             raise UserError(
                 f"here only {', '.join(only)} can be set; the rest is part of the trained model", usage=True
             )
+        if only and changed.data.source != self.data.source:  # folds are parts of the run's own images
+            changed = changed.model_copy(update={"data": changed.data.model_copy(update={"folds": None})})
         return changed
 
     def _without(self, keys: Sequence[str]) -> dict[str, Any]:
@@ -159,12 +167,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """PyYAML keeps the last of two equal keys silently; here the second one is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) != len(node.value):
-            keys = [key.value for key, _ in node.value]
-            twice = next(key for key in keys if keys.count(key) > 1)
+        keys = [key.value for key, _ in node.value]  # before the keys of a merge (<<) are joined to them
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
             raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
-        return mapping
+        return super().construct_mapping(node, deep)
 
 
 def _read_yaml(path: Path, model: type[BaseModel]) -> dict[str, Any]:
@@ -250,6 +257,8 @@ def _path(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
 
 def _section(path: Sequence[str], model: type[BaseModel]) -> type[BaseModel] | None:
     for part in path:
+        if part.isdigit():  # a place in a list of sections
+            continue
         field = model.model_fields.get(part)
         kinds = (field.annotation, *get_args(field.annotation)) if field else ()  # a section may also be None
         sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]

@@ -14,6 +14,7 @@ import inspect
 import itertools
 import pkgutil
 import re
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -74,6 +75,7 @@ class Registry:
             if known is not None and known.__module__ != function.__module__:
                 raise ValueError(f"the {self.kind} {name!r} is already registered by {known.__module__}")
             self._builders[name], self._bound[name] = function, bound
+        Registry.options.cache_clear()
         return function
 
     def names(self) -> list[str]:
@@ -201,7 +203,7 @@ def _rows(decorator: ast.Call) -> Iterator[tuple[str, ast.Dict]]:
 
 
 def _function_node(source: str) -> ast.FunctionDef:
-    return next(node for node in ast.parse(inspect.cleandoc(source)).body if isinstance(node, ast.FunctionDef))
+    return next(node for node in ast.parse(textwrap.dedent(source)).body if isinstance(node, ast.FunctionDef))
 
 
 def _read_function(node: ast.FunctionDef, bound: dict[str, Any]) -> _Entry:

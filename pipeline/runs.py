@@ -62,7 +62,7 @@ class Run:
         """Open a finished run, or say why it is none."""
         run = cls(Path(path))
         if not run.is_run:
-            what = "is not a run (it has no experiment.yaml)" if run.path.exists() else "does not exist"
+            what = f"is not a run (it has no {run._lacks()})" if run.path.exists() else "does not exist"
             raise UserError(f"{run.path} {what}; make one with: pipeline train CONFIG --run {run.path}")
         run._check_format()
         if not run.finished:
@@ -89,7 +89,12 @@ class Run:
 
     @property
     def is_run(self) -> bool:
-        return self.experiment_path.is_file()
+        return self._lacks() is None
+
+    def _lacks(self) -> str | None:
+        """Name the file that a run has and this folder has not: an experiment.yaml of somebody's own makes no run."""
+        needed = (self.experiment_path, self.environment_path)
+        return next((path.name for path in needed if not path.is_file()), None)
 
     @property
     def finished(self) -> bool:
@@ -196,7 +201,15 @@ def saving_to(path: Path):
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        if error.errno not in (
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.EACCES,
+            errno.EROFS,
+            errno.EPERM,
+            errno.ENOTDIR,
+            errno.EISDIR,
+        ):
             raise
         reason = os.strerror(error.errno).lower()
         raise UserError(f"{path} cannot be written ({reason}); what was saved before is unchanged") from error

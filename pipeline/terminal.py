@@ -1,6 +1,7 @@
 """What the commands print: tables for people or JSON for programs on stdout, one-line remarks on stderr."""
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -10,26 +11,41 @@ from rich.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
+STDERR = Console(stderr=True)  # one for all: lines that are printed while a bar is shown come above it
+
 
 def say(line: str) -> None:
     """Print one line to stderr, so that stdout holds results alone."""
-    Console(stderr=True).print(_escape(line), soft_wrap=True, highlight=False)
+    STDERR.print(_escape(line), soft_wrap=True, highlight=False)
 
 
 def complain(message: str) -> None:
     """Print an error to stderr."""
-    Console(stderr=True).print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=True)
+    STDERR.print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=True)
 
 
 def _escape(text: str) -> str:
     return text.replace("[", r"\[")
 
 
+def print_tables(frames: Mapping[str, "pd.DataFrame"], as_json: bool) -> None:
+    """Print each frame as a table under its title, or one JSON object of their rows by title."""
+    if as_json:
+        print(json.dumps({title: _records(frame) for title, frame in frames.items()}, indent=2, ensure_ascii=False))
+        return
+    for title, frame in frames.items():
+        print_table(frame, as_json, title=title)
+
+
+def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    # Of the digits that a float has pandas would keep ten behind the point, and of a p-value of 1e-12 none.
+    return json.loads(frame.to_json(orient="records", default_handler=str, double_precision=15))
+
+
 def print_table(frame: "pd.DataFrame", as_json: bool, title: str | None = None) -> None:
     """Print a frame as a table, or as a JSON list of its rows."""
     if as_json:
-        records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", default_handler=str))
-        print(json.dumps(records, indent=2, ensure_ascii=False))
+        print(json.dumps(_records(frame), indent=2, ensure_ascii=False))
         return
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in frame.columns:

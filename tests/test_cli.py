@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import main
+from pipeline.cli.app import config_name, split_overrides
+from pipeline.terminal import print_table
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_help_names_every_command(run_cli):
         (["compress", "no/such/run", "--budget", "size<1furlong"], 2, "the unit 'furlong'"),
         (["predict", "no/such/run", "a.jpg"], 1, "no/such/run"),
         (["demo", "no/such/run"], 1, "does not exist"),
-        (["inspect", "resnet21"], 1, "'resnet21' is no run, no .keras file and no model; did you mean 'resnet20'?"),
+        (["inspect", "resnet21"], 2, "'resnet21' is no run, no .keras file and no model; did you mean 'resnet20'?"),
         (["compare", "no/such/run"], 1, "does not exist"),
         (["crossval", "digits", "--folds", "1"], 2, "data.folds.of cannot be 1"),
         (["ablate", "digits", "--seeds", "1"], 2, "1 seeds show no spread"),
@@ -83,6 +85,26 @@ def test_list_prints_every_kind_as_json(run_cli):
         rows = json.loads(out)
         assert rows, f"{kind} is empty"
         assert all(row["name"] and row["what"] for row in rows)
+
+
+def test_list_prints_one_document_of_all_kinds(run_cli):
+    code, out, _ = run_cli("list", "--json")
+    assert code == 0
+    assert {"sources", "models", "presets"} <= set(json.loads(out))
+
+
+def test_json_keeps_what_is_small(capsys):
+    print_table(pd.DataFrame({"p": [3e-12]}), as_json=True)
+    assert json.loads(capsys.readouterr().out) == [{"p": 3e-12}]
+
+
+def test_a_run_is_called_as_its_folder(tmp_path: Path, monkeypatch):
+    (tmp_path / "mine=1").mkdir()
+    monkeypatch.chdir(tmp_path / "mine=1")
+    Path("experiment.yaml").write_text("model: lenet5")
+    assert config_name("experiment.yaml") == config_name(".") == "mine=1"
+    path = str(tmp_path / "mine=1" / "experiment.yaml")
+    assert split_overrides(path, None) == (path, [])
 
 
 def test_inspect_prints_layers_and_draws_what_they_see(run_cli, tmp_path: Path):

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Experiment, presets
+from pipeline.config import FREE, Experiment, presets
 from pipeline.errors import UserError
 
-EXPECTED_PRESETS = {"digits", "scenes_segmentation", "cifar10", "cifar10_folder", "cifar10_20min", "folder"}
+EXPECTED_PRESETS = {
+    "digits",
+    "scenes_segmentation",
+    "cifar10",
+    "cifar10_folder",
+    "cifar10_20min",
+    "cifar10_2h",
+    "folder",
+}
 
 
 def test_presets_are_all_there():
@@ -101,6 +109,52 @@ def test_wrong_files_are_named(text: str, message: str, tmp_path: Path):
     with pytest.raises(UserError, match=message) as caught:
         Experiment.load(path)
     assert "mine.yaml" in str(caught.value)
+
+
+def test_a_merged_key_may_be_set_anew(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("x: &x {epochs: 3, seed: 1}\ntrain: {<<: *x, epochs: 5}\n")
+    with pytest.raises(UserError, match=r"data is missing|x is not a key"):
+        Experiment.load(path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["data.folds={of: 5, index: 0}", "data.pseudo={images: a, labels: b}"],
+            "a teacher may have seen .* data.pseudo",
+        ),
+        (
+            ["data.pseudo={images: a, labels: b}", "train.curriculum.easy_first.scores=c"],
+            "no run has scored the pseudo-labelled images",
+        ),
+    ],
+)
+def test_what_cannot_go_together_is_named(overrides: list[str], message: str):
+    with pytest.raises(UserError, match=message):
+        Experiment.load("digits", overrides)
+
+
+def test_other_images_than_the_run_s_own_are_not_cut_into_folds():
+    own = Experiment.load("digits", ["data.folds={of: 5, index: 0}"])
+    assert own.replace(["data.batch_size=8"], only=FREE).data.folds
+    assert own.replace(["data.source={name: folder, path: new}"], only=FREE).data.folds is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [
+        (
+            "{size: [16, 16], share: 0.3, shar: 1}",
+            r"train\.curriculum\.sizes\.0\.shar is not a key; did you mean 'share'",
+        ),
+        ("{size: [16, 16]}", r"train\.curriculum\.sizes\.0\.share is missing"),
+    ],
+)
+def test_keys_inside_lists_are_named(phase: str, message: str):
+    with pytest.raises(UserError, match=message):
+        Experiment.load("digits", [f"train.curriculum.sizes=[{phase}]"])
 
 
 @pytest.mark.parametrize(

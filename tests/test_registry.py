@@ -62,6 +62,24 @@ def test_a_name_registered_twice_in_two_modules_is_refused():
         registry.register(twin)
 
 
+def test_a_notebook_cell_run_again_brings_its_new_options():
+    registry = Registry("THINGS", "thing", "pipeline.ops")
+
+    def thing(*, width: int = 1) -> int:
+        """Make a thing."""
+        return width
+
+    registry.register(thing)
+    assert set(registry.options("thing").model_fields) == {"width"}
+
+    def thing(*, depth: int = 1) -> int:
+        """Make a thing."""
+        return depth
+
+    registry.register(thing)
+    assert set(registry.options("thing").model_fields) == {"depth"}
+
+
 def test_variants_bind_their_row_and_hide_it_from_the_options():
     registry = Registry("THINGS", "thing", "pipeline.ops")
 

@@ -40,6 +40,20 @@ def test_force_never_deletes_a_folder_that_is_not_a_run(tmp_path: Path, experime
     assert (tmp_path / "holiday.jpg").read_bytes() == b"precious"
 
 
+def test_a_folder_with_an_experiment_of_the_users_own_is_not_a_run(tmp_path: Path, experiment: Experiment):
+    (tmp_path / "experiment.yaml").write_text(experiment.to_yaml())
+    with pytest.raises(UserError, match="exists and is not a run"):
+        Run.create(tmp_path, experiment, force=True)
+    assert (tmp_path / "experiment.yaml").exists()
+    with pytest.raises(UserError, match=r"is not a run \(it has no environment.json\)"):
+        Run.open(tmp_path)
+
+
+def test_a_folder_in_the_place_of_a_file_is_one_sentence(tmp_path: Path):
+    with pytest.raises(UserError, match="cannot be written"):
+        write_atomically(tmp_path, b"picture")
+
+
 def test_open_says_why_a_folder_is_no_run(tmp_path: Path, experiment: Experiment):
     with pytest.raises(UserError, match="does not exist; make one with: pipeline train"):
         Run.open(tmp_path / "nothing")

@@ -46,7 +46,7 @@ def certified(result: "Export") -> None:
 
 def split_overrides(config: str, overrides: list[str] | None) -> tuple[str, list[str]]:
     """Let `pipeline train train.epochs=3` mean the default preset with an override."""
-    if "=" in config:
+    if "=" in config and not Path(config).exists():
         return "digits", [config, *(overrides or [])]
     return config, overrides or []
 
@@ -54,4 +54,4 @@ def split_overrides(config: str, overrides: list[str] | None) -> tuple[str, list
 def config_name(config: str) -> str:
     """Return what a run of this preset, file or run folder is called."""
     path = find_config(config)
-    return path.parent.name if path.name == "experiment.yaml" else path.stem
+    return path.resolve().parent.name if path.name == "experiment.yaml" else path.stem

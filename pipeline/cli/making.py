@@ -7,7 +7,7 @@ import typer
 
 from pipeline.cli.app import Config, Json, Overrides, RunFolder, app, config_name, split_overrides, start_tensorflow
 from pipeline.config import Experiment, find_config
-from pipeline.terminal import print_table, say
+from pipeline.terminal import print_table, print_tables, say
 
 
 @app.command()
@@ -117,8 +117,11 @@ def list_entries(
     """List what an experiment can name; `list models` counts parameters and MACs."""
     from pipeline import listing
 
-    for title, table in listing.tables(kind).items():
-        print_table(table, as_json, title=title)
+    tables = listing.tables(kind)
+    if kind is None:
+        print_tables(tables, as_json)
+    else:
+        print_table(tables[kind], as_json, title=kind)
 
 
 @app.command()

@@ -113,7 +113,7 @@ def _leaks(same: list[list[_Seen]]) -> Iterator[tuple]:
     for splits, groups in across.items():
         if len(splits) > 1:
             held_out = sum(one.split == splits[-1] for group in groups for one in group)
-            yield "leak", " and ".join(splits), held_out, _name(groups)
+            yield "leak", " and ".join(splits), held_out, _name([[group[0], group[-1]] for group in groups])
 
 
 def _alike(looks: list[_Look]) -> list[list[_Seen]]:
@@ -142,7 +142,8 @@ def _conflicts(finding: str, groups: list[list[_Seen]], classes: tuple[str, ...]
     if torn:
         pair = sorted({classes[one.label] for one in torn[0]})
         images = {one for group in torn for one in group}
-        yield finding, f"such as {' and '.join(pair)}", len(images), _name(torn, sign)
+        shown = [[group[0], next(one for one in group if one.label != group[0].label)] for group in torn]
+        yield finding, f"such as {' and '.join(pair)}", len(images), _name(shown, sign)
 
 
 def _rare(groups: Mapping[bytes, list[_Seen]], classes: tuple[str, ...]) -> Iterator[tuple]:

@@ -166,7 +166,8 @@ class Streamed:
         is_valid = tf.scatter_nd(self.valid[:, None], tf.ones_like(self.valid), (tf.reduce_max(self.valid) + 1,))
 
         def is_kept(index: tf.Tensor, sample: Sample) -> tf.Tensor:
-            return tf.logical_and(index < tf.size(is_valid, tf.int64), tf.gather(is_valid, index) > 0)
+            last = tf.size(is_valid, tf.int64) - 1
+            return (index <= last) & (tf.gather(is_valid, tf.minimum(index, last)) > 0)
 
         return self.stream().enumerate().ignore_errors().filter(is_kept).map(lambda index, sample: sample)
 

@@ -40,7 +40,7 @@ def _read(path: Path) -> dict[str, float]:
             return dict(zip(stored["id"].tolist(), stored["log_loss"].tolist(), strict=True))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; write it with: pipeline eval RUN --split train") from None
-    except (KeyError, OSError, ValueError, zipfile.BadZipFile):
+    except (KeyError, OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile):
         raise UserError(f"{path} holds no log loss of each image; take scores.npz of a classification run") from None
 
 

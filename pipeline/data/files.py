@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from pipeline.data.decoding import decode_mask
 from pipeline.data.headers import Header, Refusal, scan_headers
-from pipeline.data.preprocess import VOID
 from pipeline.data.source import Sample, Split
 from pipeline.errors import UserError
+from pipeline.ops.segmentation import VOID
 
 _INDEX_MODES = frozenset({"1", "L", "P", "I", "I;16"})  # Pillow's modes with one number per pixel
 
@@ -79,6 +79,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__MACOSX"))  # the latter is what macOS adds to its zip files
 
 
+def printable(name: str) -> str:
+    """Return a file's name with those bytes that are not UTF-8 spelled out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _scan(root: Path, names: Sequence[str]) -> list[Header | Refusal]:
     return scan_headers([os.path.join(root, name) for name in names])
 
@@ -101,11 +106,10 @@ def _sort_out(root: Path, headers: Mapping[str, Header | Refusal]) -> tuple[dict
     """Return the readable files and the reasons of the others. Raises UserError when none can be read."""
     readable, refused = {}, {}
     for name, header in headers.items():
-        printable = name.encode("utf-8", "backslashreplace").decode()
         if isinstance(header, Refusal):
-            refused[printable] = header.reason
-        elif printable != name:
-            refused[printable] = "has a name that is not UTF-8"
+            refused[printable(name)] = header.reason
+        elif printable(name) != name:
+            refused[printable(name)] = "has a name that is not UTF-8"
         else:
             readable[name] = header
     if not readable:

@@ -8,7 +8,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from pipeline.data.decoding import JPEG_TRANSFORM, decode_image
-from pipeline.data.preprocess import Preprocess
+from pipeline.data.preprocess import Preprocess, to_channels
 from pipeline.data.source import Sample
 
 _SCALES = (1, 2, 4, 8)  # by which libjpeg can divide a picture's sides while it decodes
@@ -67,7 +67,8 @@ class QuickDecode:
         return pick(sample | {"image": fitted}, self.fields)
 
     def _decode_jpeg(self, encoded: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
-        channels, size = self.preprocess.channels, tf.io.extract_jpeg_shape(encoded)[:2]
+        # In colour: libjpeg makes no grey of CMYK, and another grey of YCbCr than evaluation sees.
+        channels, size = 3, tf.io.extract_jpeg_shape(encoded)[:2]
         if window is None:
             scale = _largest_scale(size, self.preprocess.image_size)
             decode = partial(tf.io.decode_jpeg, encoded, channels, dct_method=JPEG_TRANSFORM)
@@ -84,6 +85,7 @@ class QuickDecode:
         return self.preprocess.resize_image(image)
 
     def _resize(self, image: tf.Tensor) -> tf.Tensor:
+        image = to_channels(image, self.preprocess.channels)
         return tf.cast(tf.image.resize(image, self.preprocess.image_size) + 0.5, tf.uint8)
 
 

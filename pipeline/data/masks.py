@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.decoding import read_indices
-from pipeline.data.preprocess import VOID
 from pipeline.errors import UserError
+from pipeline.ops.segmentation import VOID
 
 
 def mask_classes(root: Path, folders: Sequence[Path], void: int | None) -> list[str]:
@@ -18,7 +18,10 @@ def mask_classes(root: Path, folders: Sequence[Path], void: int | None) -> list[
     """
     for name in ("classes.txt", "labels.txt"):
         if (root / name).is_file():
-            lines = (root / name).read_text(encoding="utf-8").splitlines()
+            try:
+                lines = (root / name).read_text(encoding="utf-8-sig").splitlines()
+            except UnicodeDecodeError:
+                raise UserError(f"{root / name} is not text in UTF-8; save it as that.") from None
             return [line.strip() for line in lines if line.strip()]
     masks = [path for folder in folders for path in folder.rglob("*.[pP][nN][gG]")]
     with ThreadPoolExecutor() as pool:
@@ -35,5 +38,5 @@ def mask_classes(root: Path, folders: Sequence[Path], void: int | None) -> list[
 def _indices(path: Path) -> Iterable[int]:
     try:
         return np.unique(read_indices(path.read_bytes())).tolist()
-    except ValueError:  # a damaged mask is counted as corrupt later, with its image
+    except (ValueError, OSError, IndexError):  # a damaged mask is counted as corrupt later, with its image
         return ()

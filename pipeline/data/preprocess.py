@@ -12,8 +12,8 @@ import tensorflow as tf
 from pipeline.data.decoding import decode_image, decode_mask
 from pipeline.data.headers import Refusal, scan_headers
 from pipeline.errors import UserError
+from pipeline.ops.segmentation import VOID
 
-VOID = 255  # the mask index that is no class, as in Pascal VOC and Cityscapes; letterbox bars have it
 _RESIZES = ("stretch", "crop", "pad")
 
 
@@ -75,7 +75,7 @@ class Preprocess:
         size, scaled, offset = self._fit(tf.shape(image)[:2])
         # What tf.image.resize(antialias=True) calls, with the offset it leaves out: a crop computes only what it keeps.
         canvas = tf.raw_ops.ScaleAndTranslate(
-            images=_to_channels(image, self.channels)[None],
+            images=to_channels(image, self.channels)[None],
             size=self.image_size,
             scale=tf.cast(scaled, tf.float32) / tf.cast(size, tf.float32),
             translation=tf.cast(offset, tf.float32),
@@ -134,7 +134,8 @@ class Preprocess:
         return size, scaled, (canvas - scaled) // 2
 
 
-def _to_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
+def to_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
+    """Make colour of grey, or grey of colour: uint8 (h, w, 1 | 3) to uint8 (h, w, channels)."""
     if image.shape[-1] == channels:
         return image
     if channels == 3:

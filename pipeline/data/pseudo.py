@@ -30,7 +30,7 @@ def with_pseudo(source: Source, pseudo: Pseudo) -> Source:
     Raises UserError for a source whose images are not files, and for a table that cannot be read or has other classes.
     """
     require_files(source)
-    train = source.splits["train"]
+    train = source.split("train")
     images, probabilities, labels = _read(pseudo, source.classes)
     # Labelled by their rows: files that are no images are left out, and what is said of them with them.
     added = labelled_files(Path(pseudo.images).expanduser(), images, range(len(images)))
@@ -58,7 +58,7 @@ def with_pseudo(source: Source, pseudo: Pseudo) -> Source:
 
 def require_files(source: Source) -> None:
     """Raise UserError unless a source's training images are files with a label each, as pseudo-labels need them."""
-    load = source.splits["train"].load
+    load = source.split("train").load
     if source.fields != {"label"} or load is None or not gives_files(load):
         raise UserError("data.pseudo needs images that are files with a label each: a source such as folder or table.")
 
@@ -91,6 +91,8 @@ def _read(pseudo: Pseudo, classes: tuple[str, ...]) -> tuple[list[str], np.ndarr
     if outside is not None or not images:
         wrong = "has no rows" if outside is None else f"names {outside!r}, which lies outside data.pseudo.images"
         raise UserError(f"{table} {wrong}; make it anew with: pipeline pseudo")
+    if len(set(images)) < len(images):
+        raise UserError(f"{table} names an image twice; make it anew with: pipeline pseudo")
     unknown = next((name for name in names if name not in classes), None)
     if unknown is not None:
         raise UserError(f"{table} has the class {unknown!r}, which the labelled images do not have.")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from pipeline.errors import UserError
+
 Sample = dict[str, tf.Tensor]
 
 
@@ -48,6 +50,12 @@ class Source:
     classes: tuple[str, ...]
     fields: frozenset[str]
     splits: Mapping[str, Split]
+
+    def split(self, name: str) -> Split:
+        """Return one split. Raises UserError where there is none of this name."""
+        if name not in self.splits:
+            raise UserError(f"there is no split {name!r}; this source has {', '.join(self.splits)}")
+        return self.splits[name]
 
 
 def gives_files(load: Callable[[tf.Tensor], Sample]) -> bool:

@@ -10,6 +10,7 @@ from pipeline.data.decoding import decode_image
 from pipeline.data.fitting import pick
 from pipeline.data.preprocess import Preprocess
 from pipeline.data.source import Sample, Split
+from pipeline.ops.segmentation import VOID
 
 _CHUNK = 32  # samples handed to Python at a time
 _ALIGNMENT = 64  # bytes; TensorFlow shares a NumPy array's memory only from such an address
@@ -65,11 +66,16 @@ def _sample_bytes(preprocess: Preprocess, fields: Collection[str], classes: int)
 
 
 def _mask_type(classes: int) -> type:
-    return np.uint8 if classes <= 255 else np.int32  # 255 itself is VOID
+    return np.uint8 if classes < VOID else np.int32
 
 
 def _compact(sample: dict[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
-    return sample | {"mask": sample["mask"].astype(_mask_type(classes))} if "mask" in sample else sample
+    if "mask" not in sample:
+        return sample
+    mask, kind = sample["mask"], _mask_type(classes)
+    if kind == np.uint8:
+        mask = np.where(mask > VOID, VOID - 1, mask)  # no class, and not VOID either: whoever reads it refuses it
+    return sample | {"mask": mask.astype(kind)}
 
 
 def _whole(preprocess: Preprocess, fields: Collection[str]) -> Callable[[Sample], Sample]:

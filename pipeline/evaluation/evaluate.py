@@ -90,8 +90,7 @@ def evaluate(
 def _source(run: Run, experiment: Experiment, split: str, is_own: bool) -> Source:
     # A run validates on a part of its train split, which is then no longer train; of other data train is all of it.
     source = open_source(experiment.data, experiment.train.seed, validated=is_own or split == "validation")
-    if split not in source.splits:
-        raise UserError(f"there is no split {split!r}; this source has {', '.join(source.splits)}.")
+    source.split(split)
     if source.classes != run.classes:
         missing = [name for name in run.classes if name not in source.classes]
         extra = [name for name in source.classes if name not in run.classes]

@@ -22,7 +22,17 @@ _SHOWN = 4
 
 
 def open_model(subject: str) -> keras.Model:
-    """Return the model of a finished run or of a `.keras` file, or a registered one with fresh weights."""
+    """Return the model of a finished run or of a `.keras` file, or a registered one with fresh weights.
+
+    Raises UserError for what is none of these, and for a model of images of any size, whose costs have no number.
+    """
+    model = _open(subject)
+    if None in model.inputs[0].shape[1:]:
+        raise UserError(f"{subject} takes images of any size: what it costs depends on it; save it with a fixed size")
+    return model
+
+
+def _open(subject: str) -> keras.Model:
     path = Path(subject)
     if path.suffix == ".keras":
         try:
@@ -31,7 +41,9 @@ def open_model(subject: str) -> keras.Model:
             raise UserError(f"{path} cannot be loaded: {str(error).strip().partition(chr(10))[0]}") from None
     if path.is_dir() or subject not in MODELS.names():
         if not path.exists():
-            raise UserError(f"{subject!r} is no run, no .keras file and no model; {MODELS.nearest(subject)}")
+            raise UserError(
+                f"{subject!r} is no run, no .keras file and no model; {MODELS.nearest(subject)}", usage=True
+            )
         return load_model(Run.open(path))
     keras.utils.set_random_seed(0)
     return MODELS.build(subject)

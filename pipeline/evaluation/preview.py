@@ -23,7 +23,7 @@ def preview(experiment: Experiment, picture: Path | None = None) -> pd.DataFrame
     """Count images per class and split; with `picture`, write a grid of augmented training images (a PNG) there."""
     source = open_source(experiment.data, experiment.train.seed)
     if picture is not None:
-        write_atomically(picture, lambda path: augmented(experiment, source).save(path))
+        write_atomically(picture, lambda path: augmented(experiment, source).save(path, "PNG"))
     return count(source)
 
 
@@ -41,7 +41,7 @@ def examine(experiment: Experiment) -> pd.DataFrame:
 def write_preview(run: Run, source: Source) -> None:
     """Write what the report shows of a run's data: `data/counts.csv` and `data/samples.png`."""
     write_atomically(run.data_dir / "counts.csv", count(source).to_csv(index=False))
-    write_atomically(run.data_dir / "samples.png", lambda path: augmented(run.experiment, source).save(path))
+    write_atomically(run.data_dir / "samples.png", lambda path: augmented(run.experiment, source).save(path, "PNG"))
 
 
 def count(source: Source) -> pd.DataFrame:
@@ -56,9 +56,9 @@ def count(source: Source) -> pd.DataFrame:
 
 
 def augmented(experiment: Experiment, source: Source) -> Image.Image:
-    """Draw the first epoch's first training images as the model will see them, masks laid over."""
+    """Draw training images from all over the split as the model will see them, masks laid over."""
     task = TASKS.build(experiment.task.name, source.classes, None, **_without_weights(experiment))
-    train = source.splits["train"]
+    train = source.split("train")
     some = np.linspace(0, train.count - 1, min(_SHOWN, train.count)).astype(int)
     any_few = experiment.data.model_copy(update={"cache_mb": 1024, "max_corrupt": 1.0})
     prepared = decode_split(any_few, subset(train, some), task.fields, len(source.classes), "train")

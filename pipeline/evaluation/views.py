@@ -25,10 +25,10 @@ def average_views(predict: Predict, views: str, task: Task) -> Predict:
     averaged over.
     """
     if views not in _VIEWS:
-        raise UserError(f"there is no test-time augmentation {views!r}; it can be {' or '.join(_VIEWS)}.")
+        raise UserError(f"there is no test-time augmentation {views!r}; it can be {' or '.join(_VIEWS)}.", usage=True)
     if task.fields not in (("label",), ("mask",)) or (views == "crops" and task.fields == ("mask",)):
-        wanted = "flip" if task.fields == ("mask",) else "none"
-        raise UserError(f"answers for {' and '.join(task.fields)} cannot be averaged over {views}; use {wanted}.")
+        wanted = "use flip" if task.fields == ("mask",) else "leave --tta out"
+        raise UserError(f"answers for {' and '.join(task.fields)} cannot be averaged over {views}; {wanted}.")
     return _VIEWS[views](predict)
 
 

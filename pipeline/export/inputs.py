@@ -29,27 +29,26 @@ class Inputs:
 def open_inputs(experiment: Experiment, classes: tuple[str, ...]) -> Inputs:
     """Open the source; calibration takes training images by the evaluation path, without augmentation.
 
-    Raises UserError when the source has no test split, or other classes than the model.
+    Raises UserError when the source lacks train or test images, or has other classes than the model.
     """
     data = experiment.data
     source = open_source(data, experiment.train.seed)
-    if "test" not in source.splits:
-        raise UserError("the source has no test split to compare the exported files on")
+    test, train = source.split("test"), source.split("train")
     if source.classes != classes:
         raise UserError("the classes of this source are not those of the model; give data with the same classes")
     task = _task(experiment, classes)
     return Inputs(
         task=task,
         preprocess=preprocess_of(data),
-        test=decode_split(data, source.splits["test"], task.fields, len(classes), "test"),
-        calibration=_some(experiment, task, source.splits["train"], experiment.export.calibration_images)[0],
+        test=decode_split(data, test, task.fields, len(classes), "test"),
+        calibration=_some(experiment, task, train, experiment.export.calibration_images)[0],
     )
 
 
 def training_images(experiment: Experiment, classes: tuple[str, ...], count: int) -> np.ndarray:
     """Return up to `count` training images by the evaluation path, uint8 (N, H, W, C)."""
     source = open_source(experiment.data, experiment.train.seed)
-    return _some(experiment, _task(experiment, classes), source.splits["train"], count)[0]
+    return _some(experiment, _task(experiment, classes), source.split("train"), count)[0]
 
 
 def validation_images(
@@ -57,7 +56,7 @@ def validation_images(
 ) -> tuple[Task, np.ndarray, np.ndarray]:
     """Return the task, and up to `count` validation images, uint8 (N, H, W, C), with their targets `y`."""
     source, task = open_source(experiment.data, experiment.train.seed), _task(experiment, classes)
-    return task, *_some(experiment, task, source.splits["validation"], count)
+    return task, *_some(experiment, task, source.split("validation"), count)
 
 
 def _task(experiment: Experiment, classes: tuple[str, ...]) -> Task:

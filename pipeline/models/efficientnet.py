@@ -66,7 +66,7 @@ def efficientnet(
 
     Without `input_shape` images have the published resolution. `phi` scales the network by the paper's rule: -2 of B0
     costs a quarter of it. The paper trains larger networks with more dropout, 0.5 for B7. `stochastic_depth` is the
-    rate of the last block; it grows from 0 at the first.
+    rate towards which it grows, block by block from 0, and which a block behind the last would have.
     """
     width, depth, resolution = compound_scaling(phi, coefficients)
     groups = [

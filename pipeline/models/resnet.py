@@ -69,7 +69,8 @@ def residual_network(
     """Build a network of residual blocks: `stages` names the block of each stage and how many of them follow.
 
     A block is called as `block(x, filters, stride=..., name=...)`; `filters` is `width` in the first stage and doubles
-    with each halving of the image. `stem` is one of 3x3 ("small"), of two halvings ("imagenet"), or "auto".
+    with each halving of the image. `stem` is one of 3x3 ("small"), of two halvings ("imagenet"), or "auto". Strided
+    windows are padded as Keras does it: on even maps they lie a pixel further down and right than the paper's.
     """
     small = has_small_stem(input_shape, stem)
     stride = 1 if small else 4  # of the first stage

@@ -41,7 +41,10 @@ def three_stages(
     width: int,
     name: str,
 ) -> keras.Model:
-    """Build a pre-activation network for small images: `stem` channels, then stages of 1, 2 and 4 x `width`."""
+    """Build a pre-activation network for small images: `stem` channels, then stages of 1, 2 and 4 x `width`.
+
+    Strided windows are padded as in `residual_network`.
+    """
     require_stride(input_shape, 4, name)
     inputs, x = image_input(input_shape)
     x = norm_act(conv(x, stem, 3, name="stem"), "relu", name="stem")

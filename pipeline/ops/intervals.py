@@ -38,7 +38,7 @@ def student(values: Sequence[float], *, overlap: float = 0.0) -> Interval:
 
     Args:
         overlap: what the repetitions share makes them more alike than independent ones. For k-fold cross-validation
-            it is the ratio of tested to trained images, 1 / (k - 1) (Nadeau and Bengio 2003, the corrected t-test).
+            it is the ratio of tested to trained images (Nadeau and Bengio 2003, the corrected t-test).
     """
     n = len(values)
     mean = float(np.mean(values))

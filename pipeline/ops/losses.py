@@ -56,8 +56,8 @@ def divergence(teacher: Any, student: Any, temperature: float) -> Any:
 def dice_loss(targets: Any, probabilities: Any) -> Any:
     """Return 1 - the soft Dice coefficient, averaged over the classes present in each image's truth, (B,).
 
-    V-Net, arXiv 1606.04797. Classes that are absent from an image have nothing to overlap with and are left out; an
-    image without any class gives zero.
+    V-Net, arXiv 1606.04797, with p and not p² in the denominator, as Keras has it. Classes that are absent from an
+    image have nothing to overlap with and are left out; an image without any class gives zero.
 
     Args:
         targets: one-hot float (B, H, W, K); pixels that do not count are zero.

@@ -7,6 +7,8 @@ import pandas as pd
 
 from pipeline.ops.intervals import percentile_interval, resampled_sums
 
+VOID = 255  # the mask index that is no class, as in Pascal VOC and Cityscapes; letterbox bars have it
+
 
 def overlap(truth: np.ndarray, prediction: np.ndarray, valid: np.ndarray, classes: int) -> tuple[np.ndarray, ...]:
     """Count each image's pixels by class among the valid ones.

@@ -50,7 +50,7 @@ class Data(Section):
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # cut from train where the source has no validation split
     folds: Folds | None = None  # leaves the source's own test split alone
     pseudo: Pseudo | None = None
-    cache_mb: NonNegativeInt = 1024  # decoded images are kept in memory up to this size
+    cache_mb: NonNegativeInt = 1024  # decoded images of each split are kept in memory up to this size
     max_corrupt: Fraction = 0.01  # more corrupt images than this share are an error
 
 

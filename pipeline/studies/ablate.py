@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from scipy.stats import ttest_1samp
@@ -22,6 +23,7 @@ from pipeline.tasks.base import Task
 log = logging.getLogger(__name__)
 
 WHOLE = "nothing"
+_ALIKE = 1e-9  # differences that are as near to each other are one
 # What is left out, by the key that holds it, and the value that leaves it out.
 _OFF: dict[str, Any] = {
     "data.pseudo": None,
@@ -128,7 +130,8 @@ def _tabulate(scores: pd.DataFrame, overrides: dict[str, str], task: Task) -> pd
         if name != WHOLE:
             differences = by_seed[name] - by_seed[WHOLE]
             change = student(differences)
-            p_value = float(ttest_1samp(differences, 0.0).pvalue) if differences.std() else 1.0 - bool(change.value)
+            # Seeds that differ by the same number of images say nothing of how far others would be apart.
+            p_value = float(ttest_1samp(differences, 0.0).pvalue) if np.ptp(differences) > _ALIKE else 1.0
             row |= {"difference": change.value, "difference_low": change.low, "difference_high": change.high}
             row |= {"p_value": p_value}
         rows.append(row)

@@ -38,20 +38,25 @@ class Compared:
         )
 
     def table(self) -> pd.DataFrame:
-        """Return the scores for people: in per cent, differences in points."""
+        """Return the scores for people: shares in per cent and their differences in points, losses as they are."""
         rows = self.scores
+
+        def shown(form: str, *columns: str) -> list[str]:
+            figures = rows[["measure", *columns]].itertuples(index=False)
+            return [" to ".join(_figure(measure, value, form) for value in each) for measure, *each in figures]
+
         return pd.DataFrame(
             {
                 "measure": rows["measure"],
                 "run": rows["run"],
-                "value": [f"{100 * value:.2f}" for value in rows["value"]],
-                "95 %": _ranges(rows["low"], rows["high"], ".1f"),
-                "points": [f"{100 * value:+.2f}" if value == value else "" for value in rows["difference"]],
-                "paired 95 %": _ranges(rows["difference_low"], rows["difference_high"], "+.2f"),
+                "value": shown(".2f", "value"),
+                "95 %": shown(".1f", "low", "high"),
+                "points": shown("+.2f", "difference"),
+                "paired 95 %": shown("+.2f", "difference_low", "difference_high"),
                 "p": [f"{value:.2g}" if value == value else "" for value in rows["p_value"]],
                 "verdict": rows["verdict"],
             }
-        )
+        ).replace({" to ": ""})
 
 
 def compare_runs(runs: Sequence[Run | Path | str], *, split: str = "test") -> Compared:
@@ -152,5 +157,7 @@ def _shown(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _ranges(low: pd.Series, high: pd.Series, form: str) -> list[str]:
-    return [f"{100 * a:{form}} to {100 * b:{form}}" if a == a else "" for a, b in zip(low, high, strict=True)]
+def _figure(measure: str, value: float, form: str) -> str:
+    if value != value:  # the first run's difference from itself
+        return ""
+    return f"{value:.4g}" if measure.endswith("loss") else f"{100 * value:{form}}"

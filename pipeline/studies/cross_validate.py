@@ -67,9 +67,10 @@ def _summarise(runs: list[Run]) -> pd.DataFrame:
     task = scoring_task(own.name, runs[0].classes, own.options)
     metrics = [metrics_of(run) for run in runs]
     pooled = join([load_scores(run.evaluation_dir("test"))[1] for run in runs])
+    tested, trained = len(next(iter(pooled.values()))), sum(run.facts["images"]["train"] for run in runs)
     rows = []
     for name, measure in task.measures.items():
-        mean = student([one[name].value for one in metrics], overlap=1 / (len(runs) - 1))
+        mean = student([one[name].value for one in metrics], overlap=tested / trained)
         every = interval(measure, pooled)
         rows.append(
             {

@@ -106,7 +106,7 @@ def pseudo_label(
         threshold = _threshold_for(precision, checked)
     ids, probabilities = _answers(predict, unlabelled, size)
     table = tabulate(checked, probabilities, threshold)
-    labels = source.splits["train"].labels
+    labels = source.split("train").labels
     kept, left_out = _choose(ids, probabilities, threshold, labels, find_copies(unlabelled, known))
     at = table[table["threshold"] == threshold].iloc[0]
     about = {"teacher": str(run.path), "folder": str(images), "threshold": threshold, "n": int(at["validation"])}

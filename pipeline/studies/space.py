@@ -26,7 +26,8 @@ def settings_of(experiment: Experiment) -> Search:
     for key in search.space:
         if any(f"{key}.".startswith(f"{one}.") for one in _FIXED) or key == "task":
             raise UserError(
-                f"search.space: {key} is the same for all trials, or no scores could be compared; take it out"
+                f"search.space: {key} is the same for all trials, or no scores could be compared; take it out",
+                usage=True,
             )
     if search.method == "hyperband" and "train.epochs" in search.space:
         raise UserError(

@@ -161,8 +161,9 @@ class _Trials:
         return [Trial(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     def _try(self, name: str, values: dict[str, Any]) -> Trial:
-        experiment, cost = apply(self._experiment, values), {}
+        cost: dict[str, Any] = {}
         try:
+            experiment = apply(self._experiment, values)
             if self._budget:
                 size, latency = weigh(experiment, self._task)
                 cost = {"size": size, "latency": latency}

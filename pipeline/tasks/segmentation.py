@@ -12,7 +12,7 @@ from keras import ops
 
 from pipeline.errors import UserError
 from pipeline.ops.losses import cross_entropy, dice_loss
-from pipeline.ops.segmentation import mean_iou, overlap, per_class_table
+from pipeline.ops.segmentation import VOID, iou, mean_iou, overlap, per_class_table
 from pipeline.registry import TASKS, Fraction
 from pipeline.tasks import class_weights as weighting
 from pipeline.tasks.base import Measure, Scores, Task
@@ -25,7 +25,7 @@ def segmentation(
     label_counts: Sequence[int] | None,
     *,
     dice: Fraction = 0.5,
-    ignore_label: int | None = 255,
+    ignore_label: int | None = None,
     class_weights: dict[str, float] | None = None,
 ) -> Task:
     """One label per pixel: cross-entropy + Dice, mean IoU.
@@ -33,7 +33,7 @@ def segmentation(
     Args:
         label_counts: not used; pixels have no such count.
         dice: the share of the Dice loss; the rest is cross-entropy.
-        ignore_label: pixels of this label count neither in the loss nor in any score.
+        ignore_label: pixels of this label count neither in the loss nor in any score, as those of VOID (255) never do.
         class_weights: weights in the cross-entropy by class name (the others weigh 1).
     """
     weights = weighting.named(classes, class_weights) if class_weights is not None else None
@@ -46,7 +46,7 @@ class Segmentation:
 
     classes: tuple[str, ...]
     dice: float = 0.5
-    ignore_label: int | None = 255
+    ignore_label: int | None = None
     weights: tuple[float, ...] | None = None
 
     fields = ("mask",)
@@ -56,15 +56,11 @@ class Segmentation:
     def legend(self) -> Mapping[str, tuple[int, int, int]]:
         """Return each class's colour in masks, and that of pixels which do not count."""
         colours = [tuple(map(int, colour)) for colour in palette(len(self.classes))]
-        ignored = {} if self.ignore_label is None else {"(ignored)": IGNORED}
-        return dict(zip(self.classes, colours, strict=True)) | ignored
+        return dict(zip(self.classes, colours, strict=True)) | {"(ignored)": IGNORED}
 
     @cached_property
     def measures(self) -> Mapping[str, Measure]:
         """Dataset-level mean IoU first, then the share of pixels that are right."""
-
-        def overlaps(scores: Scores) -> np.ndarray:
-            return np.concatenate([scores["intersection"], scores["union"]], axis=1).astype(np.float64)
 
         def pixels(scores: Scores) -> np.ndarray:
             return np.stack([scores["correct_pixels"], scores["valid_pixels"]], axis=1).astype(np.float64)
@@ -73,7 +69,7 @@ class Segmentation:
             right, total = sums[..., 0], sums[..., 1]
             return np.divide(right, total, out=np.full_like(right, np.nan), where=total > 0)
 
-        return {"mean_iou": Measure(overlaps, mean_iou), "pixel_accuracy": Measure(pixels, ratio)}
+        return {"mean_iou": Measure(_overlaps, mean_iou), "pixel_accuracy": Measure(pixels, ratio)}
 
     def check(self, model: keras.Model) -> None:
         """Raise UserError unless the model gives one logit for each class at each pixel of its input."""
@@ -115,10 +111,9 @@ class Segmentation:
     def score(self, y: np.ndarray, predictions: np.ndarray) -> Scores:
         """Return each image's intersection, union and true pixels by class (N, K), and its right and valid pixels.
 
-        Raises UserError on a label that is neither a class nor `ignore_label`.
+        Raises UserError on a label that is neither a class nor ignored.
         """
-        kinds = len(self.classes)
-        valid = np.ones(y.shape, bool) if self.ignore_label is None else y != self.ignore_label
+        kinds, valid = len(self.classes), self._counts(y)
         unknown = y[valid & ((y < 0) | (y >= kinds))]
         if len(unknown):
             raise UserError(
@@ -146,41 +141,43 @@ class Segmentation:
 
     def rows(self, scores: Scores) -> pd.DataFrame:
         """Return each image's own mean IoU, its right and valid pixels, and its IoU by class as a JSON list."""
-        each = iou_by_image(scores)
+        overlaps = _overlaps(scores)
         return pd.DataFrame(
             {
-                "mean_iou": mean_iou(np.concatenate([scores["intersection"], scores["union"]], axis=1)),
+                "mean_iou": mean_iou(overlaps),
                 "correct_pixels": scores["correct_pixels"],
                 "valid_pixels": scores["valid_pixels"],
-                "iou": ["[" + ", ".join("null" if np.isnan(v) else f"{v:.6g}" for v in row) + "]" for row in each],
+                "iou": [
+                    "[" + ", ".join("null" if np.isnan(v) else f"{v:.6g}" for v in row) + "]" for row in iou(overlaps)
+                ],
             }
         )
 
     def badness(self, scores: Scores) -> np.ndarray:
         """Return 1 - the image's own mean IoU: 0 where every pixel that counts is right."""
-        return np.nan_to_num(1.0 - mean_iou(np.concatenate([scores["intersection"], scores["union"]], axis=1)))
+        return np.nan_to_num(1.0 - mean_iou(_overlaps(scores)))
 
     def show(self, image: np.ndarray, y: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, str]:
         """Return image, truth and prediction side by side, each class in its own colour, ignored pixels grey."""
         scores = self.score(y[None], prediction[None])
-        ignored = np.full_like(y, -1) if self.ignore_label is None else np.where(y == self.ignore_label, -1, y)
         picture, gap = as_rgb(image), np.full((image.shape[0], max(1, image.shape[1] // 32), 3), 255, np.uint8)
-        truth = overlay(picture, ignored, len(self.classes))
+        truth = overlay(picture, np.where(self._counts(y), y, -1), len(self.classes))
         answer = overlay(picture, np.argmax(prediction, axis=-1), len(self.classes))
         share = 1.0 - self.badness(scores)[0]
         return np.concatenate([picture, gap, truth, gap, answer], axis=1), f"mean IoU {share:.0%}"
 
+    def _counts(self, y: np.ndarray) -> np.ndarray:
+        return ~np.isin(y, [VOID] if self.ignore_label is None else [VOID, self.ignore_label])
+
 
 def valid_pixels(y: Any, ignore_label: int | None, classes: int) -> Any:
     """Return where a mask holds a class that counts, bool, with keras.ops."""
-    valid = ops.logical_and(y >= 0, y < classes)
+    valid = ops.logical_and(ops.logical_and(y >= 0, y < classes), y != VOID)
     return valid if ignore_label is None else ops.logical_and(valid, y != ignore_label)
 
 
-def iou_by_image(scores: Scores) -> np.ndarray:
-    """Return each image's IoU of each class, (N, K); nan for a class that does not occur."""
-    union = scores["union"].astype(np.float64)
-    return np.divide(scores["intersection"], union, out=np.full_like(union, np.nan), where=union > 0)
+def _overlaps(scores: Scores) -> np.ndarray:
+    return np.concatenate([scores["intersection"], scores["union"]], axis=1).astype(np.float64)
 
 
 class MeanIoU(keras.metrics.Metric):

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 from pydantic import NonNegativeFloat, PositiveFloat
 
+from pipeline.errors import UserError
 from pipeline.registry import OPTIMIZERS, Fraction
 from pipeline.training.optimizers import built
 
@@ -73,6 +74,8 @@ def lion(
     weight_decay: NonNegativeFloat = 0.1,
 ) -> keras.Optimizer:
     """Signs of momentum: a third to a tenth of Adam's rate, ten times its decay (arXiv 2302.06675)."""
+    if not beta_1:
+        raise UserError("lion needs a train.optimizer.beta_1 above 0")
     return built(keras.optimizers.Lion, model, learning_rate, weight_decay, clip_norm, beta_1=beta_1, beta_2=beta_2)
 
 
@@ -99,7 +102,7 @@ def adafactor(
     weight_decay: NonNegativeFloat = 0.0,
 ) -> keras.Optimizer:
     """Adam with row and column sums in place of its second moments: less memory (arXiv 1804.04235)."""
-    # Relative steps would overrule the schedule.
+    # Relative steps would overrule the schedule. Keras caps the rate at 1 / sqrt(step) all the same.
     return built(keras.optimizers.Adafactor, model, learning_rate, weight_decay, clip_norm, relative_step=False)
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.runs import write_atomically
+from pipeline.terminal import STDERR
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), transient=True)
+        self._progress = Progress(*columns, TextColumn("loss {task.fields[loss]:.4f}"), transient=True, console=STDERR)
         self._bar = self._progress.add_task("training", total=self.params["steps"], loss=float("nan"))
         self._progress.start()
 

@@ -68,9 +68,11 @@ class Loop:
         callbacks.set_params({"epochs": self.settings.epochs, "steps": self.batches.steps_per_epoch, "verbose": 0})
         self.model.stop_training = False
         callbacks.on_train_begin()
-        with stop_wish() as wish:
-            self._run_epochs(callbacks, wish)
-        callbacks.on_train_end()
+        try:
+            with stop_wish() as wish:
+                self._run_epochs(callbacks, wish)
+        finally:  # also where someone stops it: the bar has to leave the terminal
+            callbacks.on_train_end()
         self._leave_kept_weights()
         if self.unfreezing:
             self.unfreezing.end()

@@ -32,7 +32,7 @@ def step(
     factor: PositiveFloat = 0.1,
     warmup: Fraction = 0.0,
 ) -> Schedule:
-    """Multiplied by `factor` at each share of the run in `at`."""
+    """Multiplied by `factor` at each share in `at` of what follows the warmup."""
 
     def curve(progress: tf.Tensor) -> tf.Tensor:
         passed = tf.reduce_sum(tf.cast(progress[..., None] >= tf.constant(sorted(at), tf.float32), tf.float32), axis=-1)

@@ -154,7 +154,7 @@ def build_batches(experiment: Experiment, task: Task, prepared: dict[str, Prepar
     sizes = [size_of(epoch, settings.epochs, phases) for epoch in range(settings.epochs)]
 
     def training_from(step: int) -> tf.data.Dataset:
-        epoch = step // steps_per_epoch
+        epoch = min(step // steps_per_epoch, len(sizes) - 1)  # a run may go on behind its last step, to validate it
         alike = next((other for other in range(epoch, len(sizes)) if sizes[other] != sizes[epoch]), len(sizes))
         return training.training(
             batch_size=size,
@@ -193,5 +193,5 @@ def _check_fields(experiment: Experiment, source: Source, task: Task) -> None:
 
 
 def _label_counts(source: Source) -> list[int] | None:
-    labels = source.splits["train"].labels
+    labels = source.split("train").labels
     return None if labels is None else np.bincount(labels, minlength=len(source.classes)).tolist()

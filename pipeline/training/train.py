@@ -35,6 +35,8 @@ def train(experiment: Experiment, path: Path | str, *, force: bool = False) -> R
         return Run.create(path, experiment)
     data, settings, transfer = experiment.data, experiment.train, experiment.transfer
     _check_teacher(experiment, Run(Path(path)), force)
+    if transfer and transfer.base:
+        _check_base(experiment)
     runtime = choose(settings, batch_size=data.batch_size, image_size=data.image_size)
     source, task = open_task(experiment)
     lesson = build_lesson(experiment, runtime, task)
@@ -75,6 +77,15 @@ def _check_teacher(experiment: Experiment, run: Run, force: bool) -> None:
         raise UserError(f"{run.path} cannot be its own teacher; name another --run", usage=True)
     if run.is_run and not force:
         require_unchanged(run, {"teacher": origin(teacher.teacher, "teacher")})
+
+
+def _check_base(experiment: Experiment) -> None:
+    """Raise UserError where the weights to start from have learned from the images that `data.folds` holds out."""
+    data, base = experiment.data, Run(Path(experiment.transfer.base).expanduser())
+    if data.folds and base.is_run:
+        own = base.experiment.data
+        if own.source == data.source and own.folds != data.folds:
+            raise UserError(f"{base.path} may have seen the images that data.folds holds out; start from another base")
 
 
 def _origins(experiment: Experiment) -> dict[str, Any]:

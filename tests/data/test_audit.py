@@ -44,6 +44,15 @@ def test_copies_leaks_and_conflicts_are_counted(folder):
     }
 
 
+def test_examples_are_the_pictures_that_the_finding_is_about(folder):
+    for name in ("copy", "again"):
+        shutil.copy(folder / "train" / "ant" / "0.png", folder / "train" / "ant" / f"{name}.png")
+    shutil.copy(folder / "train" / "ant" / "0.png", folder / "test" / "bee" / "leaked.png")
+    experiment = Experiment.load("folder", [f"data.source.path={folder}", "data.image_size=[16, 16]"])
+    examples = {row.finding: row.examples for row in examine(experiment).itertuples()}
+    assert examples["leak"] == examples["conflict"] == "train/ant/0.png = test/bee/leaked.png"
+
+
 def test_near_copies_are_told_apart_from_copies(folder):
     rng = np.random.default_rng(1)
     pictures = [Image.fromarray(rng.integers(0, 240, (6, 6, 3), np.uint8)).resize((64, 64)) for _ in range(2)]

@@ -36,6 +36,15 @@ def scored(folder, losses) -> str:
     return str(folder / "scores.npz")
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (0,), }"]
+)
+def test_what_holds_no_scores_is_refused(tmp_path, content):
+    (tmp_path / "scores.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"scores\.npz holds no log loss"):
+        first_images(Experiment.load("digits", [f"train.curriculum.easy_first.scores={tmp_path / 'scores.npz'}"]), 0)
+
+
 def first_images(experiment: Experiment, step: int) -> np.ndarray:
     source, task = open_task(experiment)
     batches = build_batches(experiment, task, prepare_splits(experiment, source, task))

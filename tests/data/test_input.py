@@ -12,7 +12,7 @@ from pipeline.data.batches import Indexed, Memory, Streamed
 from pipeline.data.input import prepare
 from pipeline.data.preprocess import Preprocess
 from pipeline.data.source import Split
-from pipeline.data.verify import _aligned, _shared
+from pipeline.data.verify import _aligned, _compact, _shared
 from pipeline.errors import UserError
 
 SIZE = (12, 10)
@@ -273,6 +273,16 @@ def test_cache_budget_is_exact(caplog):
         assert isinstance(prepared.reader, reader)
     assert caplog.messages == ["train: 23 images, decoded anew in every epoch: they do not fit data.cache_mb"]
     assert prepared.note == caplog.messages[0]
+
+
+def test_the_last_image_of_a_stream_may_be_damaged():
+    prepared = make("streamed", [*jpegs()[:-1], b"cut"], max_corrupt=0.2)
+    assert len(prepared.corrupt) == 1
+    assert set(visited(prepared, 0, 11)) == set(range(22))
+
+
+def test_mask_indices_beyond_a_byte_are_no_class_whether_cached_or_not():
+    assert _compact({"mask": np.array([[0, 255], [256, 65535]])}, 3)["mask"].tolist() == [[0, 255], [254, 254]]
 
 
 def damaged():

@@ -56,6 +56,21 @@ def samples(source: Source, experiment: Experiment) -> dict[str, dict]:
     return {name: {"label": a, "weight": b} for name, a, b in zip(names, label.numpy().tolist(), weights, strict=True)}
 
 
+def test_a_source_without_training_images_is_refused(experiment):
+    alone = experiment.replace(
+        ["data.source.path=" + experiment.data.source.options["path"] + "/train", "data.source.test=1"]
+    )
+    for one in (alone, alone.replace(["data.pseudo=null"])):
+        with pytest.raises(UserError, match="there is no split 'train'; this source has test"):
+            open_task(one)
+
+
+def test_an_image_named_twice_is_refused(tmp_path, experiment):
+    write(tmp_path, [*ROWS, ROWS[0]])
+    with pytest.raises(UserError, match=r"labels\.csv names an image twice"):
+        open_task(experiment)
+
+
 def test_they_join_train_and_only_train(experiment):
     source, _ = open_task(experiment)
     assert {name: split.count for name, split in source.splits.items()} == {"train": 8, "validation": 2, "test": 2}

@@ -111,6 +111,26 @@ class TestClassFolders:
         assert split.refused == {"train/a/caf\\udce9.png": "has a name that is not UTF-8"}
         assert ids(split) == ["train/a/1.png", "train/b/0.png"]
 
+    def test_class_folder_whose_name_is_not_utf8(self, tmp_path):
+        class_folders(tmp_path / "train", {"a": 2, "b": 1})
+        class_folders(tmp_path / "test", {"a": 1, "b": 1})
+        for split in ("train", "test"):
+            os.rename(os.fsencode(tmp_path / split / "b"), os.fsencode(tmp_path / split) + b"/caf\xe9")
+        with pytest.raises(UserError, match=r"no image of the class .* can be used: .* has a name that is not UTF-8"):
+            folder(tmp_path)
+
+    @pytest.mark.parametrize("name", ["test", "val"])
+    def test_split_without_class_folders(self, tmp_path, name):
+        class_folders(tmp_path / "train", {"a": 2, "b": 2})
+        picture(tmp_path / name / "0.png")
+        with pytest.raises(UserError, match=rf"{name} holds no class folders; sort its images into them, or remove it"):
+            folder(tmp_path)
+
+    def test_class_named_twice(self, tmp_path):
+        class_folders(tmp_path / "train", {"a": 2, "b": 2})
+        with pytest.raises(UserError, match="names a class twice"):
+            folder(tmp_path, classes=["a", "a", "b"])
+
     def test_names_in_any_language(self, tmp_path):
         class_folders(tmp_path / "test", {"γάτα ü": 1, "犬": 1})
         source = folder(tmp_path)
@@ -316,6 +336,17 @@ class TestMasks:
     def test_names_in_a_file(self, root, name):
         (root / name).write_text("ground\nroad \n\nsky\n", encoding="utf-8")
         assert folder(root).classes == ("ground", "road", "sky")
+
+    def test_names_of_a_windows_editor(self, root):
+        (root / "classes.txt").write_text("ground\nroad\nsky\n", encoding="utf-8-sig")
+        assert folder(root).classes == ("ground", "road", "sky")
+        (root / "classes.txt").write_text("straße\nroad\nsky\n", encoding="latin-1")
+        with pytest.raises(UserError, match=r"classes\.txt is not text in UTF-8"):
+            folder(root)
+
+    def test_mask_cut_short_while_classes_are_counted(self, root):
+        (root / "masks" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+        assert any("images/0.jpg" in (split.refused or {}) for split in folder(root).splits.values())
 
     def test_names_as_an_option(self, root):
         assert folder(root, classes=["x", "y"]).classes == ("x", "y")

@@ -70,6 +70,19 @@ def test_integer_labels_sort_by_value(rows, tmp_path):
     assert table(tmp_path / "t.parquet").classes == ("2", "10")
 
 
+def test_integer_labels_that_are_equal_have_one_order(rows, tmp_path):
+    rows["label"] = ["1", "01"] * 5
+    rows.to_parquet(tmp_path / "t.parquet")
+    assert table(tmp_path / "t.parquet").classes == ("01", "1")
+
+
+def test_a_comma_too_many_in_each_row(rows, tmp_path):
+    head, *lines = rows.to_csv(index=False).splitlines()
+    (tmp_path / "t.csv").write_text("\n".join([head, *(f"{line}," for line in lines)]))
+    with pytest.raises(UserError, match=r"t\.csv cannot be read as CSV: rows have more cells than the header"):
+        table(tmp_path / "t.csv")
+
+
 def test_absolute_path_inside_the_folder(rows, tmp_path):
     rows["path"] = [str(tmp_path / path) for path in rows["path"]]
     rows.to_csv(tmp_path / "t.csv", index=False)

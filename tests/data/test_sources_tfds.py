@@ -107,10 +107,17 @@ class TestErrors:
         assert str(caught.value).endswith((".", "?"))
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.parametrize("expression", ["holdout", "train[:x]"])
+    @pytest.mark.parametrize("expression", ["holdout", "train[:x]", "all[:80%]"])
     def test_unknown_split(self, prepared, expression):
         message = r"stripes has no split '.*' for data\.source\.test; it has train, validation, test, unlabelled"
         self.check(message, data_dir=str(prepared), test=expression)
+
+    def test_unknown_version(self):
+        self.check(r"data\.source\.dataset 'mnist:9\.9\.9': .*9\.9\.9", dataset="mnist:9.9.9")
+
+    def test_foreign_info(self, tmp_path):
+        (tmp_path / "dataset_info.json").write_text('{"citation": "", "builder_name": "x", "homepage": ""}')
+        self.check(r"holds no set of TensorFlow Datasets", data_dir=str(tmp_path))
 
     def test_overlapping_splits(self, prepared):
         message = r"data\.source\.train and data\.source\.test of stripes share examples"

@@ -89,6 +89,13 @@ def test_layers_are_shown_where_nothing_is_marked():
     assert inspection._layers_to_show(lenet, inspection.inspect_model(lenet)) == ["conv1_conv", "conv2_conv"]
 
 
+def test_a_model_of_any_size_has_no_costs(tmp_path):
+    inputs = keras.Input((None, None, 3))
+    keras.Model(inputs, keras.layers.Conv2D(2, 1)(inputs)).save(tmp_path / "any.keras")
+    with pytest.raises(UserError, match="takes images of any size"):
+        inspection.open_model(str(tmp_path / "any.keras"))
+
+
 def test_models_come_from_names_runs_and_files(model, make_run, tmp_path):
     run = make_run(tmp_path / "run", [], "0123456789")
     assert inspection.open_model(str(run.path)).count_params() == keras.saving.load_model(run.model_path).count_params()

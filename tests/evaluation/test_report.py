@@ -70,7 +70,7 @@ def add_evaluation(run, classes, name="test"):
 
 @pytest.fixture
 def hostile_run(make_run, tmp_path):
-    classes = (EVIL, 'a"b', "NA", "{{ 7 * 7 }}")
+    classes = (EVIL, 'a"b', "NA", "{{ 7 * 7 }}", "id")
     run = make_run(tmp_path / "a&b", ["data.image_size=[8,8]"], classes)
     add_evaluation(run, classes)
     return run

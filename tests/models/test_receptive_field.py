@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.models import layers as ours
-from pipeline.models.attention import squeeze_excite
+from pipeline.models.attention import channel_attention, squeeze_excite
 from pipeline.models.inspect import Field, receptive_fields
 from pipeline.registry import MODELS
 
@@ -60,6 +60,7 @@ def conv(kernel=3, **options):
         ([conv(), L.Flatten(), L.Dense(3), L.Reshape((1, 1, 3))], square(33, 31, 16)),
         ([L.GroupNormalization(2), conv()], square(35, 1, 1)),
         ([lambda x: squeeze_excite(x, 2, name="gate"), conv()], square(35, 1, 1)),
+        ([lambda x: channel_attention(x, 2, name="gate"), conv()], square(35, 1, 1)),
         ([lambda x: ours.channel_shuffle(x, 2, name="mix"), conv()], square(3, 1, 1)),
         ([conv(), lambda x: x * 2.0, lambda x: keras.ops.mean(x, axis=-1, keepdims=True)], square(3, 1, 1)),
         ([conv(), lambda x: keras.ops.mean(x, axis=(1, 2))], square(33, 31, 16)),

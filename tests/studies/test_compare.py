@@ -51,6 +51,13 @@ def test_two_runs_are_paired_image_by_image_in_any_order(tmp_path):
     worse = found.scores.query("measure == 'log_loss'").iloc[1]
     assert worse["difference"] < 0
     assert worse["verdict"] == "better"  # a smaller loss
+    shown = found.table().set_index(["measure", "run"])
+    assert shown.loc[("accuracy", str(second.path)), "points"] == "+5.00"
+    assert (
+        shown.loc[("log_loss", str(first.path)), "value"]
+        == f"{found.scores.query('measure == @worse.measure').iloc[0]['value']:.4g}"
+    )
+    assert (shown.loc[(slice(None), str(first.path)), ["points", "paired 95 %"]] == "").all(axis=None)
     keys = found.settings.set_index("key")
     assert keys.loc["train.epochs", str(second.path)] == "7"
     assert {"model.name", "train.epochs"} <= set(keys.index)

@@ -2,15 +2,16 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
-from pipeline.evaluation.scoring import load_scores
+from pipeline.evaluation.scoring import load_scores, scoring_task
 from pipeline.runs import Run
 from pipeline.studies import trials
-from pipeline.studies.ablate import ablate, ingredients
+from pipeline.studies.ablate import _tabulate, ablate, ingredients
 from pipeline.studies.cross_validate import cross_validate
 
 TINY = (
@@ -47,7 +48,9 @@ def test_every_training_image_is_tested_once(tmp_path, count_trainings):
     row = found.summary.set_index("measure").loc["accuracy"]
     assert row["mean"] == pytest.approx(folds["value"].mean())
     assert row["pooled"] == pytest.approx((folds["value"] * folds["n"]).sum() / 898)
-    assert row["mean_low"] < row["mean"] < row["mean_high"]
+    trained = sum(Run(tmp_path / f"fold{fold}").facts["images"]["train"] for fold in (1, 2))
+    half = 12.7062 * np.sqrt(folds["value"].var() * (1 / 2 + 898 / trained))  # Student's with one degree of freedom
+    assert row["mean_high"] - row["mean"] == pytest.approx(half, rel=1e-4)
     assert pd.read_csv(tmp_path / "summary.csv")["n"].tolist() == [898] * len(found.summary)
     cross_validate(Experiment.load("digits", TINY), tmp_path, of=2)
     assert len(count_trainings) == 2, "a finished fold was trained again"
@@ -67,6 +70,13 @@ def test_ingredients_are_left_out_one_at_a_time(tmp_path, count_trainings):
     assert without.override == "train.schedule=constant"
     assert Run(tmp_path / "without-schedule" / "seed1").experiment.train.schedule.name == "constant"
     assert json.loads(pd.read_csv(tmp_path / "ablation.csv").to_json(orient="records"))[1]["n"] == 2
+
+
+def test_seeds_that_agree_to_the_image_prove_nothing():
+    rows = [("nothing", 0, 0.9), ("nothing", 1, 0.92), ("schedule", 0, 0.89), ("schedule", 1, 0.91)]
+    scores = pd.DataFrame(rows, columns=["without", "seed", "value"])
+    found = _tabulate(scores, {"schedule": ""}, scoring_task("classification", ("a", "b"), {})).set_index("without")
+    assert (found.loc["schedule", "p_value"], found.loc["schedule", "verdict"]) == (1.0, "not shown")
 
 
 def test_only_what_is_there_is_an_ingredient():

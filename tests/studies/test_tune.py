@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
+from pipeline.evaluation.scoring import scoring_task
 from pipeline.runs import Run
 from pipeline.studies import tune as module
 from pipeline.studies.space import apply, settings_of
@@ -117,6 +118,15 @@ def test_a_training_that_fails_is_passed_over(tmp_path, monkeypatch):
     table = tune(planted.experiment(), tmp_path / "search").table
     assert (table["status"] == "failed").equals(table[RATE] > 0.003)
     assert table["status"].iloc[0] == "ok"
+
+
+def test_values_that_cannot_go_together_are_passed_over(tmp_path):
+    base = Experiment.load("digits", ["transfer={base: runs/a, head_epochs: 1}"])
+    search = planted.experiment(method="random", trials=1).search
+    trials = module._Trials(tmp_path, base, search, scoring_task("classification", ("a", "b"), {}), "accuracy")
+    found = trials._try("1", {"transfer.head_epochs": 7, "train.epochs": 6})
+    assert found.status == "failed"
+    assert "none of 6 train.epochs is left" in found.reason
 
 
 def test_a_defect_ends_the_search(tmp_path, monkeypatch):

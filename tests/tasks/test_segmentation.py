@@ -58,9 +58,24 @@ def test_a_class_that_is_ignored_is_no_part_of_the_mean():
     assert float(metric.result()) == pytest.approx(0.5)
 
 
-def test_nothing_is_ignored_when_asked_so():
-    with pytest.raises(UserError, match="a mask holds the label 255, but the 3 classes are 0 to 2"):
-        build(ignore_label=None).score(Y, PREDICTIONS)
+def test_what_augmentation_and_bars_leave_out_never_counts():
+    # The pipeline itself writes 255 into masks, whatever label a person ignores.
+    task = build(ignore_label=2)
+    scores = task.score(Y, PREDICTIONS)
+    assert scores["valid_pixels"].tolist() == [3, 4]
+    assert scores["union"][:, 2].tolist() == [0, 0]
+    metric = task.metrics()[0]
+    metric.update_state(Y, PREDICTIONS)
+    assert float(metric.result()) == pytest.approx(task.measures["mean_iou"].aggregate(scores))
+
+
+@pytest.mark.parametrize("ignored", [None, 1])
+def test_what_is_ignored_is_grey_and_the_rest_of_the_truth_is_not(ignored):
+    task = build(ignore_label=ignored)
+    image = np.zeros((2, 2, 3), np.uint8)
+    truth = task.show(image, Y[0], PREDICTIONS[0])[0][:, 3:5]  # behind the picture and a gap of one pixel
+    grey = (truth == truth[1, 1]).all(-1)
+    assert grey.tolist() == [[False, False], [ignored == 1, True]]
 
 
 def test_an_unknown_label_is_named():

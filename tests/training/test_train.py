@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import logging
+import signal
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
+from pipeline.training import setup
 from pipeline.training.train import train
 
 
@@ -107,6 +109,13 @@ def test_a_base_that_does_not_fit_leaves_nothing_behind(tmp_path, run, base, cha
     assert not (tmp_path / "run").exists()
 
 
+def test_a_fold_cannot_start_from_a_run_that_saw_what_it_holds_out(tmp_path, run):
+    settings = {"transfer": {"base": str(run.path), "every": None}, "data__folds": {"of": 5, "index": 0}, "train__epochs": 2}
+    with pytest.raises(UserError, match=r"may have seen the images that data.folds holds out; start from another base"):
+        train(experiment(**settings), tmp_path / "fold")
+    assert not (tmp_path / "fold").exists()
+
+
 def test_a_run_cannot_start_from_itself(run):
     changed = experiment(train__epochs=6, transfer={"base": str(run.path)})
     with pytest.raises(UserError, match="is the run to start from; give another --run"):
@@ -152,6 +161,31 @@ def test_a_task_that_needs_masks_from_a_source_without(tmp_path):
     with pytest.raises(UserError, match=r"segmentation needs mask, but the source digits gives only label; choose"):
         train(experiment(task="segmentation", model={"name": "unet", "backbone": "resnet8"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_stopped_at_its_very_last_step_is_finished_by_the_same_command(tmp_path, run, monkeypatch):
+    ended = []
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch + 1 == 2 * self.params["steps"]:
+                signal.raise_signal(signal.SIGINT)
+
+        def on_train_end(self, logs=None):
+            ended.append(True)
+
+    standard = setup.standard_callbacks
+    monkeypatch.setattr(setup, "standard_callbacks", lambda tensorboard: [*standard(tensorboard), Interrupt()])
+    one = experiment(train__epochs=2)
+    with pytest.raises(UserError, match="continue with the same command"):
+        train(one, tmp_path / "run")
+    assert ended, "the progress bar stays in the terminal"
+    monkeypatch.undo()
+    weights = [
+        keras.saving.load_model(done.model_path).get_weights()
+        for done in (train(one, tmp_path / "run"), train(one, tmp_path / "whole"))
+    ]
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*weights, strict=True))
 
 
 def test_a_loss_that_is_not_finite_keeps_the_run_resumable(tmp_path):

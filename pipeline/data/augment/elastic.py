@@ -10,8 +10,8 @@ from pipeline.data.augment.draw import Batch, Step
 from pipeline.data.augment.geometric import keep_visible
 from pipeline.data.augment.sampling import read_at
 from pipeline.data.augment.smoothing import kernel, smooth
-from pipeline.data.preprocess import VOID
 from pipeline.errors import UserError
+from pipeline.ops.segmentation import VOID
 from pipeline.registry import AUGMENTATIONS
 
 _POINTS = 16  # on each side of a box

@@ -5,8 +5,8 @@ from pydantic import PositiveFloat, PositiveInt
 
 from pipeline.data.augment.draw import Batch, Step, per_pixel, uniform
 from pipeline.data.augment.geometric import draw_windows
-from pipeline.data.preprocess import VOID
 from pipeline.errors import UserError
+from pipeline.ops.segmentation import VOID
 from pipeline.registry import AUGMENTATIONS, Fraction
 
 

@@ -18,8 +18,8 @@ from pydantic import PositiveFloat, PositiveInt
 
 from pipeline.data.augment.draw import Batch, uniform
 from pipeline.data.augment.sampling import sample
-from pipeline.data.preprocess import VOID
 from pipeline.errors import UserError
+from pipeline.ops.segmentation import VOID
 from pipeline.registry import AUGMENTATIONS, Fraction
 
 _MIN_VISIBLE = 0.2  # a box is dropped when less than this share of its area stays in the picture

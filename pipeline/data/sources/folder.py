@@ -4,7 +4,7 @@ import logging
 import os
 from pathlib import Path
 
-from pipeline.data.files import is_hidden, labelled_files, list_images, masked_files
+from pipeline.data.files import is_hidden, labelled_files, list_images, masked_files, printable
 from pipeline.data.headers import EXTENSIONS
 from pipeline.data.masks import mask_classes
 from pipeline.data.source import Source, Split
@@ -39,6 +39,8 @@ def folder(*, path: str, test: Fraction = 0.2, classes: list[str] | None = None,
         splits = {name: _paired(root, place, void) for name, place in folders.items()}
         names = classes or mask_classes(root, [root / place / "masks" for place in folders.values()], void)
         return Source(tuple(names), frozenset({"mask"}), with_test(splits, test))
+    if classes and len(set(classes)) < len(classes):
+        raise UserError("data.source.classes names a class twice; name each once.")
     names = classes or _class_folders(root, folders.get("train", next(iter(folders.values()))))
     if len(names) < 2:
         raise UserError(f"{root} holds one class, {names[0]!r}; make a folder for each of at least two classes.")
@@ -91,12 +93,14 @@ def _classified(root: Path, place: str, names: list[str], chosen: bool) -> Split
             ids += images
             labels += [label] * len(images)
             ignored += others
+    if not ids:
+        raise UserError(f"{root / place} holds no class folders; sort its images into them, or remove it.")
     _tell_ignored(root / place, ignored)
     split = labelled_files(root, ids, labels)
     for label in sorted(set(labels) - set(split.labels.tolist())):
         example = ids[labels.index(label)]
         raise UserError(
-            f"no image of the class {names[label]!r} can be used: {root / example} {split.refused[example]}."
+            f"no image of the class {names[label]!r} can be used: {root / example} {split.refused[printable(example)]}."
         )
     return split
 

@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,14 +95,23 @@ def _read(file: Path) -> pd.DataFrame:
     try:
         if kind == "PARQUET":
             rows = pd.read_parquet(file).astype("string").fillna("").astype(object)
-        else:  # a class may be called NA, or 007
-            rows = pd.read_csv(file, dtype=str, keep_default_na=False, sep="\t" if kind == "TSV" else ",")
+        else:
+            rows = _read_text(file, "\t" if kind == "TSV" else ",")
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parsers raise kinds of ValueError
         reason = str(error).partition("\n")[0].rstrip(".")
         raise UserError(f"{file} cannot be read as {kind}: {reason}.") from None
     if rows.empty:
         raise UserError(f"{file} has no rows.")
     return rows.set_axis(range(1, len(rows) + 1))
+
+
+def _read_text(file: Path, separator: str) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:  # a class may be called NA, or 007
+            return pd.read_csv(file, dtype=str, keep_default_na=False, index_col=False, sep=separator)
+        except pd.errors.ParserWarning:  # without index_col pandas would take the first column for row names
+            raise ValueError("rows have more cells than the header; quote cells that hold a comma") from None
 
 
 def _split_name(file: Path, row: int, value: str) -> str:
@@ -150,7 +160,11 @@ def _classes(file: Path, rows: pd.DataFrame, called: str) -> list[str]:
     if len(trained) < 2:
         where = "" if called == "label" else f" as {called}"
         raise UserError(f"{file} holds one class{where}, {min(trained)!r}; at least two are needed.")
-    return sorted(trained, key=int) if all(_is_integer(label) for label in trained) else sorted(trained)
+    return (
+        sorted(trained, key=lambda label: (int(label), label))
+        if all(_is_integer(label) for label in trained)
+        else sorted(trained)
+    )
 
 
 def _is_integer(label: str) -> bool:

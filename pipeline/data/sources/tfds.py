@@ -57,12 +57,17 @@ def _prepared(dataset: str | None, data_dir: str | None) -> Any:
 
     folder = Path(data_dir).expanduser() if data_dir else None
     if folder and (folder / "dataset_info.json").is_file():
-        return tensorflow_datasets.builder_from_directory(folder)
+        try:
+            return tensorflow_datasets.builder_from_directory(folder)
+        except Exception as error:  # what a foreign or damaged dataset_info.json makes of protobuf's and TFDS's readers
+            raise UserError(f"{folder} holds no set of TensorFlow Datasets: {_first_line(error)}.") from None
     if dataset is None:
         where = f"{folder} holds no dataset_info.json" if folder else "no dataset is named"
         raise UserError(f"{where}; set data.source.dataset, or data.source.data_dir to the folder of one prepared set.")
     try:
         builder = tensorflow_datasets.builder(dataset, data_dir=folder)
+    except AssertionError as error:  # a version that the set does not have
+        raise UserError(f"data.source.dataset {dataset!r}: {_first_line(error)}.") from None
     except (ValueError, ImportError, AttributeError) as error:
         close = difflib.get_close_matches(dataset, tensorflow_datasets.list_builders(), n=1)
         hint = f"did you mean {close[0]!r}?" if close else _first_line(error)
@@ -106,7 +111,7 @@ def _require_disjoint(builder: Any, expressions: dict[str, str]) -> None:
     for split, expression in expressions.items():
         try:
             instructions = builder.info.splits[expression].file_instructions
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, NotImplementedError):
             there = ", ".join(builder.info.splits)
             raise UserError(
                 f"{builder.name} has no split {expression!r} for data.source.{split}; it has {there}, and parts of "

@@ -89,7 +89,7 @@ def _evaluated(folder: Path) -> Evaluated:
     metrics, about = read_json(folder / "metrics.json"), read_json(folder / "about.json")
     confusion, calibration = read_csv(folder / "confusion.csv"), read_csv(folder / "calibration.csv")
     per_class, mistakes = read_csv(folder / "per_class.csv"), folder / "mistakes.json"
-    confusion = confusion.set_index(confusion.columns[0]) if confusion is not None else None
+    confusion = confusion.set_index(confusion.columns[0]).astype(int) if confusion is not None else None
     return Evaluated(
         name=folder.name,
         headline=_headline(metrics),

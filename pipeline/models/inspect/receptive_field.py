@@ -79,6 +79,9 @@ def _through(node: Any, seen: list[Field | None]) -> Field | None:
         return None
     if any(field.folded for field in seen) and not isinstance(layer, _L.Reshape | _L.Permute):
         return None
+    if isinstance(layer, _L.Concatenate) and set(places) == {(1, 1)} != {after}:
+        # Summaries of one map, laid side by side: wherever one looks, all of it is seen.
+        return replace(_together(seen, places, (1, 1)), stride=(0.0, 0.0))
     for kinds, rule in _RULES:
         if isinstance(layer, kinds):
             return rule(layer, seen[0], places[0], after)

@@ -48,10 +48,10 @@ class StochasticPooling2D(keras.layers.Layer):
         return {**super().get_config(), "pool_size": self.pool_size, "strides": self.strides, "seed": self.seed}
 
     def _mean(self, positive: Any) -> Any:
-        total = ops.average_pool(positive, self.pool_size, self.strides)
-        squares = ops.average_pool(ops.square(positive), self.pool_size, self.strides)
-        # Where the sum is zero, so are the squares. A smaller floor would itself be zero in float16.
-        return squares / ops.maximum(total, 1e-7)
+        exact = ops.cast(positive, "float32")  # the square of 256 is beyond float16
+        total = ops.average_pool(exact, self.pool_size, self.strides)
+        squares = ops.average_pool(ops.square(exact), self.pool_size, self.strides)
+        return ops.cast(squares / ops.maximum(total, 1e-7), positive.dtype)  # where the sum is zero, so are the squares
 
     def _draw(self, positive: Any) -> Any:
         height, width = self.compute_output_shape(positive.shape)[1:3]
