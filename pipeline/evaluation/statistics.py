@@ -14,6 +14,7 @@ from pipeline.tasks.base import Measure, Scores
 __all__ = [
     "Comparison",
     "Interval",
+    "bonett_price",
     "bootstrap",
     "compare",
     "compare_terms",
@@ -37,6 +38,7 @@ class Comparison:
         p_value: two-sided, of no difference.
         detectable: the smallest true difference that n such examples would show (p < 0.05) four times in five.
         test: the name of the test.
+        lost, won: how many examples only `first`, and only `second`, has right; None for other than proportions.
     """
 
     difference: float
@@ -48,6 +50,8 @@ class Comparison:
     detectable: float
     n: int
     test: str
+    lost: int | None = None
+    won: int | None = None
 
 
 def interval(measure: Measure, scores: Scores) -> Interval:
@@ -71,10 +75,7 @@ def compare_terms(measure: Measure, first: Any, second: Any) -> Comparison:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> Comparison:
-    """Compare two proportions on the same examples by McNemar's exact test.
-
-    The interval is the Wald interval with Bonett and Price's (2012) adjustment, which keeps its coverage in small
-    samples and when the two never disagree.
+    """Compare two proportions on the same examples by McNemar's exact test; the interval is `bonett_price`'s.
 
     Args:
         first, second: bool (N,), right or not, example by example.
@@ -83,19 +84,32 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> Comparison:
     n = len(first)
     lost, won = int(np.sum(first & ~second)), int(np.sum(~first & second))
     p_value = binomtest(won, won + lost).pvalue if won + lost else 1.0
-    down, up = (lost + 1) / (n + 2), (won + 1) / (n + 2)
-    error = math.sqrt((down + up - (up - down) ** 2) / (n + 2))
+    low, high = bonett_price(lost, won, n, Z95)
+    lower, upper = bonett_price(lost, won, n, Z90)
     return Comparison(
         difference=(won - lost) / n,
-        low=max(up - down - Z95 * error, -1.0),
-        high=min(up - down + Z95 * error, 1.0),
-        lower=max(up - down - Z90 * error, -1.0),
-        upper=min(up - down + Z90 * error, 1.0),
+        low=low,
+        high=high,
+        lower=lower,
+        upper=upper,
         p_value=float(p_value),
-        detectable=minimum_detectable_effect(n, down + up),
+        detectable=minimum_detectable_effect(n, (lost + won + 2) / (n + 2)),
         n=n,
         test="McNemar, exact",
+        lost=lost,
+        won=won,
     )
+
+
+def bonett_price(lost: float, won: float, n: int, z: float) -> tuple[float, float]:
+    """Return the limits of won minus lost, as shares of n examples, `z` standard errors to either side.
+
+    They are the Wald interval's with Bonett and Price's (2012) adjustment, which keeps its coverage in small samples
+    and when the two never disagree.
+    """
+    down, up = (lost + 1) / (n + 2), (won + 1) / (n + 2)
+    error = math.sqrt((down + up - (up - down) ** 2) / (n + 2))
+    return max(up - down - z * error, -1.0), min(up - down + z * error, 1.0)
 
 
 def minimum_detectable_effect(n: int, discordance: float) -> float:

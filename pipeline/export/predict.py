@@ -81,7 +81,7 @@ def _open_file(path: Path) -> _Opened:
         if not beside.is_file():
             raise UserError(f"{path} has no {name} beside it; keep it with the files that pipeline export wrote")
         texts[name] = beside.read_text(encoding="utf-8")
-    model, labels = LiteModel.open(path), tuple(texts["labels.txt"].splitlines())
+    model, labels = LiteModel.open(path), tuple(texts["labels.txt"].removesuffix("\n").split("\n"))
     if model.output.shape[-1] != len(labels):
         raise UserError(f"{path} gives {model.output.shape[-1]} classes, but labels.txt beside it has {len(labels)}")
     return model.predict, Preprocess.from_json(texts["preprocess.json"]), labels

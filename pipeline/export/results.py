@@ -1,6 +1,7 @@
 """The export's table: one row per file, with a verdict against the margin, and which file is the fastest."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.evaluation.statistics import Comparison, compare, interval
+from pipeline.evaluation.statistics import Comparison, bonett_price, compare, interval
 from pipeline.export.agreement import Agreement
 from pipeline.export.latency import Latency
+from pipeline.ops.intervals import Z90
 from pipeline.tasks.base import Measure, Task
 
 MOST_UNREST = 0.5  # of a file's rounds: beyond that a ranking says more about the machine's other work than about files
+_MOST_IMAGES = 10**12  # a loss that takes more than these is the margin itself, but for rounding
 
 
 def tabulate(
@@ -79,12 +82,28 @@ def verdict(difference: Comparison, margin: float, *, higher_is_better: bool = T
 def images_needed(difference: Comparison, margin: float, *, higher_is_better: bool = True) -> float:
     """Return how many test images would exclude a loss beyond the margin (points), if this difference is the true one.
 
-    The limit's distance shrinks with the square root of the number of images. It is nan where no number would do.
+    For a proportion it is the smallest number on which the test itself would, the shares of lost and won answers
+    staying as they are; else the limit's distance is taken to shrink with the square root of the number. It is nan
+    where no number would do.
     """
     lower, gain, _ = _gains(difference, higher_is_better)
     if gain <= -margin:
         return math.nan
+    if difference.lost is not None and difference.won is not None:
+        lost, won = (count / difference.n for count in (difference.lost, difference.won))
+        return _fewest(*((lost, won) if higher_is_better else (won, lost)), margin)
     return float(math.ceil(difference.n * ((gain - lower) / (gain + margin)) ** 2))
+
+
+def _fewest(lost: float, won: float, margin: float) -> float:
+    """Return how many images exclude a loss beyond the margin (points) where these shares of them are lost and won."""
+
+    def excludes(n: int) -> bool:
+        return 100 * bonett_price(lost * n, won * n, n, Z90)[0] > -margin
+
+    numbers = range(1, _MOST_IMAGES)
+    found = bisect_left(numbers, True, key=excludes)
+    return float(numbers[found]) if found < len(numbers) else math.nan
 
 
 def _gains(difference: Comparison, higher_is_better: bool) -> tuple[float, float, float]:

@@ -1,5 +1,7 @@
 """What is handed over: the card tells the truth, and the clients are of this model and do what they say."""
 
+import base64
+import json
 import os
 import shutil
 import subprocess
@@ -7,12 +9,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from pipeline.config import Experiment
 from pipeline.data.preprocess import Preprocess
-from pipeline.export.handover import CLIENTS, write_clients
+from pipeline.export.handover import CLIENTS, write_card, write_clients
 from pipeline.export.metadata import Facts
+
+MEDIAPIPE = "MediaPipeClient.kt"
 
 
 def run_client(folder: Path, *arguments: object) -> subprocess.CompletedProcess:
@@ -32,6 +38,7 @@ def test_the_python_client_gives_the_recorded_answers(exported):
         ("pixels[None].astype", "(pixels[None] / 255).astype"),  # normalised twice: the rescaling is in the file
         ("pixels[None].astype", "pixels[None, :, ::-1].astype"),  # mirrored
         ('["answers"]["float16"]', '["answers"]["int8"]'),  # another variant's answers
+        ('["probabilities"][0]', '["probabilities"][0] * np.nan'),
     ],
 )
 def test_the_python_client_finds_planted_faults(exported, tmp_path, fault, planted):
@@ -41,6 +48,29 @@ def test_the_python_client_finds_planted_faults(exported, tmp_path, fault, plant
     assert fault in code
     client.write_text(code.replace(fault, planted))
     assert run_client(folder, "--check").returncode == 1
+
+
+@pytest.mark.parametrize(("steps", "code"), [(1, 0), (2, 1)])
+def test_an_integer_file_may_be_one_step_of_its_output_off(exported, tmp_path, steps, code):
+    folder = Path(shutil.copytree(exported.run.export_dir, tmp_path / "bundle"))
+    write_clients(folder, Facts.read((folder / "uint8.tflite").read_bytes()), "stretch", ["uint8"])
+    golden = json.loads((folder / "golden.json").read_text())
+    answers = np.frombuffer(base64.b64decode(golden["images"][0]["answers"]["uint8"]), "<f4").copy()
+    answers[0] += np.float32(steps / 256)
+    golden["images"][0]["answers"]["uint8"] = base64.b64encode(answers.tobytes()).decode()
+    (folder / "golden.json").write_text(json.dumps(golden))
+    assert run_client(folder, "--check").returncode == code
+
+
+def test_the_python_client_wants_as_many_labels_as_the_file_has(exported, tmp_path):
+    folder = Path(shutil.copytree(exported.run.export_dir, tmp_path / "bundle"))
+    names = [f"{digit}\u2028" for digit in range(10)]  # not the end of a line in labels.txt
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    assert run_client(folder, "--check").returncode == 0
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in [*names, "10"]), encoding="utf-8")
+    done = run_client(folder, "--check")
+    assert done.returncode == 1
+    assert "float16.tflite has 10 classes, but labels.txt has 11 lines" in done.stderr
 
 
 def test_the_python_client_answers_as_predict_does(exported, tmp_path):
@@ -57,8 +87,8 @@ def test_the_python_client_answers_as_predict_does(exported, tmp_path):
 def test_the_python_client_resizes_as_the_model_was_trained(exported, tmp_path, resize):
     facts = Facts("any", ("a", "b"), (24, 32), 3, masks=False)
     write_clients(tmp_path, facts, resize, ["float32"])
-    shutil.copy(exported.run.export_dir / "float32.tflite", tmp_path)  # only to be loaded
-    (tmp_path / "labels.txt").write_text("a\nb\n")
+    for name in ("float32.tflite", "labels.txt"):  # only to be loaded
+        shutil.copy(exported.run.export_dir / name, tmp_path)
     colours = np.random.default_rng(1).integers(0, 256, (9, 13, 3), np.uint8)
     Image.fromarray(colours).resize((130, 90), Image.BICUBIC).save(tmp_path / "photo.png")
     code = "import client, numpy; numpy.save('found.npy', client.read('photo.png'))"
@@ -73,7 +103,7 @@ def test_the_python_client_resizes_as_the_model_was_trained(exported, tmp_path, 
 def test_every_client_names_this_model(exported):
     folder = exported.run.export_dir / "clients"
     names = {path.name for path in folder.iterdir()}
-    assert names == set(CLIENTS) - {"MediaPipeClient.kt"}  # the images are grey, which MediaPipe does not take
+    assert names == set(CLIENTS) - {MEDIAPIPE}  # the images are grey, which MediaPipe does not take
     for name in names:
         text = (folder / name).read_text(encoding="utf-8")
         assert "float16" in text
@@ -85,10 +115,38 @@ def test_clients_of_bytes_and_masks_and_of_nothing(tmp_path):
     facts = Facts("unet", ("road", "sky"), (8, 12), 3, masks=True)
     assert {path.name for path in write_clients(tmp_path, facts, "stretch", ["int8", "uint8"])} == set(CLIENTS)
     assert "Uint8Array.from(pixels)" in (tmp_path / "clients" / "client.mjs").read_text()
-    assert "ImageSegmenter" in (tmp_path / "clients" / "MediaPipeClient.kt").read_text()
+    assert "ImageSegmenter" in (tmp_path / "clients" / MEDIAPIPE).read_text()
     assert "output + 192" in (tmp_path / "clients" / "client.cc").read_text()
     assert write_clients(tmp_path, facts, "stretch", ["int8"]) == []
     assert list((tmp_path / "clients").iterdir()) == []
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad"])
+def test_mediapipe_has_a_client_only_where_images_are_stretched(tmp_path, resize):
+    facts = Facts("any", ("a", "b"), (24, 32), 3, masks=False)
+    write_clients(tmp_path, facts, "stretch", ["float32"])
+    assert {path.name for path in write_clients(tmp_path, facts, resize, ["float32"])} == set(CLIENTS) - {MEDIAPIPE}
+    assert not (tmp_path / "clients" / MEDIAPIPE).exists()
+
+
+def card(folder: Path, variant: str, labels: tuple[str, ...], command: str) -> str:
+    row = {"variant": variant, "file": f"{variant}.tflite", "bytes": 1000, "measure": "accuracy", "n": 100}
+    row |= dict.fromkeys(("score", "low", "high", "difference", "difference_low", "difference_high"), 0.5)
+    facts = Facts("any", labels, (24, 32), 3, masks=False)
+    experiment = Experiment.load("digits")
+    path = write_card(folder, experiment, 10, facts, pd.DataFrame([row]), {variant: "certified"}, command)
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_card_names_clients_only_where_there_are_some(tmp_path):
+    assert "`clients/` has code" in card(tmp_path, "float32", ("a", "b"), "pipeline export")
+    assert "clients/" not in card(tmp_path, "int8", ("a", "b"), "pipeline export")
+
+
+def test_free_texts_are_no_markup_in_the_card(tmp_path):
+    text = card(tmp_path, "int8", ("a|b", "`c`", "*d*", "traffic_light"), "pipeline export `runs`")
+    assert "(a\\|b, \\`c\\`, \\*d\\*, traffic_light)" in text
+    assert " by `` pipeline export `runs` ``.\n" in text
 
 
 def test_the_card_has_the_figures(exported):

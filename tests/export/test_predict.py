@@ -73,6 +73,15 @@ def test_labels_of_another_model_are_noticed(exported, tmp_path, pictures, user_
         predict(tmp_path / "float32.tflite", pictures)
 
 
+def test_labels_end_at_line_feeds_only(exported, tmp_path, pictures):
+    for name in ("float32.tflite", "preprocess.json"):
+        (tmp_path / name).write_bytes((exported.run.export_dir / name).read_bytes())
+    (tmp_path / "labels.txt").write_text("".join(f"{digit}\u2028\x0b\n" for digit in range(10)), encoding="utf-8")
+    [found] = predict(tmp_path / "float32.tflite", pictures[:1])
+    [wanted] = predict(exported.run.path, pictures[:1])
+    assert found.labels[0] == f"{wanted.labels[0]}\u2028\x0b"
+
+
 def test_wrong_model_and_wrong_images_are_one_sentence(exported, tmp_path, pictures, user_error):
     with user_error("does not exist"):
         predict(tmp_path / "none", pictures)

@@ -1,12 +1,15 @@
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.evaluation.statistics import Comparison, mcnemar
+from pipeline.evaluation.statistics import Comparison, compare, mcnemar
 from pipeline.export.latency import Latency
 from pipeline.export.results import fastest, images_needed, summary, verdict
+from pipeline.tasks.base import share_of
 
 
 def comparison(low: float, high: float) -> Comparison:
@@ -51,6 +54,39 @@ def test_the_images_that_would_be_needed_by_hand():
     assert images_needed(comparison(-0.01, 0.01), margin=0.5) == 400
     assert images_needed(comparison(-0.003, 0.003), margin=0.5) < 100
     assert np.isnan(images_needed(comparison(-0.03, -0.01), margin=0.5)), "no number of images makes a loss a gain"
+
+
+@pytest.mark.parametrize(
+    ("n", "lost", "won", "least"),
+    [
+        (100, 0, 0, 464),  # 1.645 * sqrt(2) / (464 + 2) is less than 0.005, and / (463 + 2) is not
+        (300, 1, 0, 3745),
+        (500, 5, 4, 5513),
+        (1000, 30, 32, 3453),
+    ],
+)
+def test_the_images_that_a_proportion_needs_pass_its_own_test(n, lost, won, least):
+    def comparison_of(images: int) -> Comparison:
+        """Compare real answers, of which the same shares are lost and won."""
+        before, after = (np.ones(images, bool) for _ in range(2))
+        after[: round(lost * images / n)] = False
+        before[images - round(won * images / n) :] = False
+        return compare(share_of("correct"), {"correct": before}, {"correct": after})
+
+    needed = images_needed(comparison_of(n), margin=0.5)
+    assert needed == least
+    step = n if lost or won else 1  # at its multiples the shares are the same
+    enough = step * math.ceil(needed / step)
+    assert verdict(comparison_of(enough), margin=0.5) == "ok"
+    assert verdict(comparison_of(enough - step), margin=0.5) == "not shown"
+
+
+def test_the_images_that_a_falling_error_needs_are_those_of_a_rising_share():
+    all_right, one_wrong = np.arange(300) >= 0, np.arange(300) > 0
+    loss, gain = mcnemar(all_right, one_wrong), mcnemar(one_wrong, all_right)
+    assert images_needed(loss, margin=0.5) == images_needed(gain, margin=0.5, higher_is_better=False) == 3745
+    assert images_needed(gain, margin=0.5) == images_needed(loss, margin=0.5, higher_is_better=False) == 350
+    assert np.isnan(images_needed(loss, margin=0.3)), "one of 300 is more than 0.3 points"
 
 
 def test_fastest_is_named_with_its_ratio():

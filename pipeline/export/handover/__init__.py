@@ -1,6 +1,7 @@
 """What a mobile developer takes besides the files: a model card, and clients written from the model's own facts."""
 
 import datetime
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from pipeline.export.gates import golden_bound
 from pipeline.export.metadata import Facts
 from pipeline.runs import write_atomically
 
-_MEDIAPIPE = "MediaPipeClient.kt"  # MediaPipe takes no grey images: "Only RGB color space is supported for now"
+# MediaPipe takes no grey images ("Only RGB color space is supported for now"), and stretches whatever it is given.
+_MEDIAPIPE = "MediaPipeClient.kt"
 CLIENTS = ("client.py", "client.mjs", "Client.kt", _MEDIAPIPE, "Client.swift", "client.cc")
 # Clients take the first of these: floats or bytes in and floats out, which all of their runtimes accept.
 _TAKEN = {"float16": "float32", "float32": "float32", "dynamic": "float32", "uint8": "uint8"}
@@ -23,7 +25,7 @@ def write_clients(folder: Path, facts: Facts, resize: str, variants: list[str]) 
     """Write `clients/` for the first variant that every client can take; nothing where there is none."""
     for name in CLIENTS:
         (folder / "clients" / name).unlink(missing_ok=True)  # of an earlier export
-    variant = next((name for name in _TAKEN if name in variants), None)
+    variant = _variant_of_clients(variants)
     if variant is None:
         return []
     height, width = facts.image_size
@@ -39,9 +41,10 @@ def write_clients(folder: Path, facts: Facts, resize: str, variants: list[str]) 
         "resize": resize,
         "output_shape": shape,
         "outputs": height * width * len(facts.labels) if facts.masks else len(facts.labels),
-        "tolerance": f"{golden_bound(variant):.2g}",
+        "tolerance": repr(golden_bound(variant)),
     }
-    names = [name for name in CLIENTS if facts.channels == 3 or name != _MEDIAPIPE]
+    for_mediapipe = facts.channels == 3 and resize == "stretch"
+    names = [name for name in CLIENTS if for_mediapipe or name != _MEDIAPIPE]
     return [_render(folder / "clients" / name, values) for name in names]
 
 
@@ -66,6 +69,7 @@ def write_card(
         "measure": results["measure"].iloc[0],
         "rows": results.to_dict("records"),
         "verdicts": verdicts,
+        "has_clients": _variant_of_clients(list(results["variant"])) is not None,
         "source": ", ".join(str(value) for value in (data.source.name, *data.source.options.values()) if value),
         "architecture": experiment.model.name,
         "parameters": parameters,
@@ -76,6 +80,22 @@ def write_card(
     return _render(folder / "MODEL_CARD.md", values)
 
 
+def _variant_of_clients(variants: list[str]) -> str | None:
+    return next((name for name in _TAKEN if name in variants), None)
+
+
+def _plain(text: str) -> str:
+    """Write a text in Markdown so that none of it is markup."""
+    return re.sub(r"[\\`*<|\[\]]", r"\\\g<0>", text)
+
+
+def _code(text: str) -> str:
+    """Write a text as code in Markdown, between more backticks than it has in a row."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    padding = " " if "`" in text else ""
+    return f"{fence}{padding}{text}{padding}{fence}"
+
+
 def _render(path: Path, values: Mapping[str, Any]) -> Path:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -83,7 +103,9 @@ def _render(path: Path, values: Mapping[str, Any]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # source code and Markdown; the only free texts are class names, in the card
+        # Source code and Markdown. Free texts (class names, command, paths) are in the card only, by these filters.
+        autoescape=False,
     )
+    templates.filters |= {"plain": _plain, "code": _code}
     write_atomically(path, templates.get_template(f"{path.name}.j2").render(values))
     return path

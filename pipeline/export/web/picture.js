@@ -28,6 +28,8 @@ export function fromPixels(pixels, [height, width], channels) {
 
 /** The camera, as a stream of frames. */
 export class Camera {
+  #starting = false;
+
   constructor(video) {
     this.video = video;
   }
@@ -36,9 +38,17 @@ export class Camera {
     return this.video.srcObject !== null;
   }
 
+  /** Show the camera in the video; false where it is shown or asked for already, as by a double click. */
   async start() {
-    this.video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-    await this.video.play();
+    if (this.on || this.#starting) return false;
+    this.#starting = true;
+    try {
+      this.video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      await this.video.play();
+    } finally {
+      this.#starting = false;
+    }
+    return true;
   }
 
   frame() {

@@ -46,7 +46,7 @@ function connectFiles(open) {
 
 async function watch(camera, live) {
   try {
-    await camera.start();
+    if (!(await camera.start())) return;
   } catch (error) {
     stop(camera);
     return showProblem(`The camera cannot be used: ${error.message || error.name}.`);

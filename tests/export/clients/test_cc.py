@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("compiler")]
 FAULTS = {
     "normalised twice": ("input[i] = pixels[i]", "input[i] = pixels[i] / 255.0f"),
     "mirrored": ("input[i] = pixels[i]", "input[i] = pixels[pixels.size() - 1 - i]"),
+    "no number": ("bytes.size());\n    const auto found", "bytes.size());\n    wanted[0] = NAN;\n    const auto found"),
 }
 
 
@@ -55,3 +56,14 @@ def test_planted_faults_are_found(exported, tmp_path, fault):
     assert fault[0] in code
     client.write_text(code.replace(*fault))
     assert check(folder).returncode == 1
+
+
+def test_pixels_of_another_size_are_refused(exported, tmp_path):
+    folder = Path(shutil.copytree(exported.run.export_dir, tmp_path / "bundle"))
+    client = folder / "clients" / "client.cc"
+    code = client.read_text()
+    assert 'Decode(image["pixels"])' in code
+    client.write_text(code.replace('Decode(image["pixels"])', "std::vector<uint8_t>(257)"))
+    done = check(folder)
+    assert done.returncode != 0
+    assert "float16.tflite takes 256 values" in done.stderr

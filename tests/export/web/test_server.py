@@ -94,6 +94,16 @@ def test_nothing_can_be_sent(ask, method):
     assert ask("/", method)[0] == 501
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError, ConnectionResetError, ValueError])
+def test_a_browser_that_hangs_up_is_no_news(capsys, error):
+    with Server({}) as server:
+        try:
+            raise error
+        except error:
+            server.handle_error(None, ("127.0.0.1", 1))
+    assert (capsys.readouterr().err == "") == issubclass(error, ConnectionError)
+
+
 @pytest.mark.parametrize("form", ["run", "export", "zip", "nested zip"])
 def test_run_folder_and_zip_are_served_alike(bundle, tmp_path, form):
     source = {"run": bundle.parent, "export": bundle}.get(form)
