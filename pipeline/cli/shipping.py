@@ -41,7 +41,7 @@ def verify(
     wrong = [f"{one.of}: {one.name}: {one.found}" for one in checks if not one.holds]
     if wrong:
         raise UserError(f"{bundle} is not what its certificate says: {'; '.join(wrong)}")
-    say(f"{bundle} is what its certificate says: {len(checks)} checks")
+    say(f"{bundle} is what its certificate says: {len(checks)} checks; {checks[0].found}")
 
 
 @app.command()

@@ -59,7 +59,7 @@ class Answers:
     def add(self, task: Task, y: np.ndarray, outputs: np.ndarray, reference: np.ndarray) -> None:
         """Count one batch: decoded outputs, and the Keras model's on the same images."""
         difference = np.abs(outputs - reference)
-        self.max_abs_difference = max(self.max_abs_difference, float(difference.max()))
+        self.max_abs_difference = float(np.maximum(self.max_abs_difference, difference.max()))  # max() would lose a nan
         self.summed += float(difference.sum(dtype=np.float64))
         self.counted += difference.size
         self.parts.append(task.score(y, outputs))
@@ -99,7 +99,8 @@ def compare_on(
 ) -> Agreement:
     """Let the Keras model and all files answer the same batches, in one pass over the data."""
     keras, answers = Answers(), {name: Answers() for name in files}
-    images, ids = [], []
+    images: list[np.ndarray] = []
+    ids: list[str] = []
     # The runtime lets go of Python's lock while it computes. Several copies of one file, each with a part of the
     # batch, keep all cores busy where one thread per file would wait for the slowest.
     workers = min(os.cpu_count() or 1, MOST_WORKERS)
@@ -116,5 +117,5 @@ def compare_on(
                     answers[name].add_flips(pixels, rest, outputs, expected)
             if sum(map(len, images)) < GOLDEN:
                 images.append(pixels[:GOLDEN])
-                ids.append(rest["id"][:GOLDEN].astype(str))
-    return Agreement(keras, answers, np.concatenate(images)[:GOLDEN], np.concatenate(ids)[:GOLDEN])
+                ids += [one.decode() for one in rest["id"][:GOLDEN]]
+    return Agreement(keras, answers, np.concatenate(images)[:GOLDEN], np.array(ids[:GOLDEN]))

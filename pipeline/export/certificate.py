@@ -75,7 +75,7 @@ class Certificate:
             for name, gates in self.gates.items()
         }
         values = {"format": FORMAT, "verdict": self.verdict, **self.about, "variants": variants, "files": self.files}
-        return _text(values | {"digest": _digest(values)})
+        return _text(values | {"digest": sha256(_text(values).encode())})
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -92,14 +92,15 @@ class Certificate:
             made_by = values["format"]
             if made_by != FORMAT:
                 raise UserError(f"{path} has the format {made_by}, and this program reads {FORMAT}; update it")
-            own = {key: value for key, value in values.items() if key != "digest"}
-            if values["digest"] != _digest(own) or text != _text(values).encode():
-                raise UserError(f"{path} was changed: it is not what the export wrote")
-            about = {key: own[key] for key in ("command", "environment", "model", "task", "measure", "margin")}
-            gates = {name: [Gate(**gate) for gate in one["gates"]] for name, one in own["variants"].items()}
-            return cls(gates, about, own["files"])
-        except (ValueError, KeyError, TypeError):
+            about = {key: values[key] for key in ("command", "environment", "model", "task", "measure", "margin")}
+            gates = {name: [Gate(**gate) for gate in one["gates"]] for name, one in values["variants"].items()}
+            found = cls(gates, about, dict(values["files"]))
+            unchanged = found.to_json().encode() == text  # verdicts and file names, too, follow from the gates
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             raise UserError(f"{path} is damaged: it cannot be read as a certificate") from None
+        if not unchanged:
+            raise UserError(f"{path} was changed: it is not what the export wrote")
+        return found
 
 
 def write_certificate(folder: Path, gates: Mapping[str, Sequence[Gate]], about: Mapping[str, Any]) -> Certificate:
@@ -118,10 +119,6 @@ def digests(folder: Path) -> dict[str, str]:
 def sha256(content: bytes) -> str:
     """Return the digest in hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
-
-
-def _digest(values: Mapping[str, Any]) -> str:
-    return sha256(_text(values).encode())
 
 
 def _text(values: Mapping[str, Any]) -> str:

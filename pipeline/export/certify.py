@@ -8,17 +8,7 @@ import pandas as pd
 
 from pipeline.config import Experiment
 from pipeline.export.certificate import Certificate, sha256, write_certificate
-from pipeline.export.gates import (
-    Gate,
-    deterministic_gate,
-    golden_gate,
-    latency_gate,
-    metadata_gate,
-    operators_gate,
-    parity_gate,
-    score_gate,
-    signature_gate,
-)
+from pipeline.export.gates import Gate, deterministic_gate, latency_gate, repeatable_gates
 from pipeline.export.golden import replay
 from pipeline.export.handover import write_card, write_clients
 from pipeline.export.latency import Latency
@@ -71,12 +61,9 @@ def _gates(variant: str, evidence: Evidence, difference: float, margin: float) -
     content = path.read_bytes()
     [row] = evidence.results[evidence.results["variant"] == variant].to_dict("records")
     return [
-        operators_gate(content),
-        signature_gate(content, evidence.facts),
-        metadata_gate(content, evidence.facts),
-        parity_gate(evidence.layers, variant),
-        score_gate(row, margin),
-        golden_gate(variant, difference),
+        *repeatable_gates(
+            variant, content, evidence.facts, layers=evidence.layers, row=row, margin=margin, difference=difference
+        ),
         latency_gate(len(content), [timing for (timed, _), timing in evidence.latency.items() if timed == path]),
         deterministic_gate(sha256(content), evidence.rebuilt[variant]),
     ]

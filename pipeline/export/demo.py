@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
+from pipeline.export.bundle import require_whole
 from pipeline.export.golden import FLOAT_ANSWER, HYBRID_ANSWER
 from pipeline.export.interpreter import LiteModel
 from pipeline.export.loopback import Page, Server
@@ -21,7 +22,7 @@ from pipeline.tasks.drawing import palette
 log = logging.getLogger(__name__)
 
 _LABELS, _PREPROCESS, _GOLDEN = "labels.txt", "preprocess.json", "golden.json"
-_FILE_NAME = re.compile(r"[A-Za-z0-9_.-]+\.tflite")
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.tflite")  # a dot begins what was never finished
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -68,6 +69,8 @@ def _find_bundle(source: Path) -> Path | zipfile.Path:
     # A .tflite file with its labels behind it is a zip archive, too.
     if source.is_file() and (source.suffix == ".tflite" or not zipfile.is_zipfile(source)):
         raise UserError(f"{source} is neither a run folder, an export folder nor a bundle's zip", usage=True)
+    if source.is_file():
+        require_whole(source)
     folder = source if source.is_dir() else zipfile.Path(source)
     for candidate in (folder, folder / "export", *(() if source.is_dir() else folder.iterdir())):
         if candidate.is_dir() and any(_FILE_NAME.fullmatch(entry.name) for entry in candidate.iterdir()):
@@ -82,7 +85,7 @@ def _read_facts(bundle: Path | zipfile.Path, source: Path, chosen: str | None) -
             raise UserError(f"{source} has no {name} beside its .tflite files; export the run again")
     paths = [entry for entry in bundle.iterdir() if _FILE_NAME.fullmatch(entry.name)]
     paths.sort(key=lambda path: (path.name != "float32.tflite", path.name))
-    labels = (bundle / _LABELS).read_text(encoding="utf-8").splitlines()
+    labels = (bundle / _LABELS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     variants = [_describe(path, len(labels)) for path in paths]
     names = [variant["name"] for variant in variants]
     if chosen is not None and chosen not in names:
@@ -155,7 +158,7 @@ def labels_inside(content: bytes) -> list[str] | None:
     """Return the labels in the zip archive behind a .tflite file, where mobile clients look; None if it has none."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return archive.read(_LABELS).decode().splitlines()
+            return archive.read(_LABELS).decode().removesuffix("\n").split("\n")
     except (zipfile.BadZipFile, KeyError):
         return None
 

@@ -100,6 +100,8 @@ def export_run(run: Run | Path | str, overrides: Sequence[str] = ()) -> Export:
 
 def _write_files(run: Run, inputs: Inputs, files: Iterable[tuple[str, bytes]]) -> dict[str, Path]:
     (run.export_dir / certificate.FILE).unlink(missing_ok=True)  # it would vouch for files that are about to change
+    for unfinished in run.export_dir.glob(".*.*"):  # of an export that was killed while it wrote
+        unfinished.unlink()
     log.info("converting the model to .tflite")
     paths = {}
     for variant, content in files:

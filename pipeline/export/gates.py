@@ -19,7 +19,7 @@ PASS, NOT_SHOWN, FAIL = "pass", "not shown", "fail"
 _ORDER = (PASS, NOT_SHOWN, FAIL)
 # Integer files: the rounding noise of no layer may be louder than the layer's signal.
 NOISE_BOUND = 0.0
-_HYBRID = ("dynamic", "weight_int4")
+_FLOAT = ("float32", "float16", "weight_int4")  # whatever their weights are stored as
 _SCORE = {"ok": PASS, "not shown": NOT_SHOWN, "worse": FAIL}
 
 
@@ -36,6 +36,27 @@ class Gate:
 def worst(verdicts: Sequence[str]) -> str:
     """Return the verdict of a whole: that of its worst part."""
     return max(verdicts, key=_ORDER.index, default=PASS)
+
+
+def repeatable_gates(
+    variant: str,
+    content: bytes,
+    facts: Facts,
+    *,
+    layers: pd.DataFrame,
+    row: Mapping[str, Any],
+    margin: float,
+    difference: float,
+) -> list[Gate]:
+    """Return the gates that rest on nothing but a bundle's own files, so that anyone can demand them again."""
+    return [
+        operators_gate(content),
+        signature_gate(content, facts),
+        metadata_gate(content, facts),
+        parity_gate(layers, variant),
+        score_gate(row, margin),
+        golden_gate(variant, difference),
+    ]
 
 
 def operators_gate(content: bytes) -> Gate:
@@ -102,9 +123,9 @@ def score_gate(row: Mapping[str, Any], margin: float) -> Gate:
 
 def golden_bound(variant: str) -> float:
     """Return what any client's answers to the golden images may differ by from the recorded ones."""
-    if variant in _HYBRID:
+    if variant == "dynamic":
         return HYBRID_ANSWER
-    return FLOAT_ANSWER if variant in BOUNDS else INTEGER_ANSWER
+    return FLOAT_ANSWER if variant in _FLOAT else INTEGER_ANSWER
 
 
 def golden_gate(variant: str, difference: float) -> Gate:

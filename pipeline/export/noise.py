@@ -11,6 +11,8 @@ from pipeline.export import flatbuffer
 from pipeline.export.interpreter import Port
 from pipeline.quiet import quiet
 
+SILENCE = 1e-12  # a power that is no signal; of a signal, one that is no noise
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -23,7 +25,17 @@ class Answers:
 def output_noise(float_file: bytes, content: bytes, images: Sequence[np.ndarray]) -> float:
     """Return the mean square of the error before the decoding, relative to the variance over images (H, W, C)."""
     exact, rounded = (answers(float_file, each, images).logits for each in (float_file, content))
-    return float(np.mean((rounded - exact) ** 2) / max(np.var(exact), 1e-12))
+    return relative_noise(exact, rounded)
+
+
+def relative_noise(exact: np.ndarray, rounded: np.ndarray) -> float:
+    """Return the mean square of the error, relative to the variance."""
+    return float(np.mean((rounded - exact) ** 2) / max(np.var(exact), SILENCE))
+
+
+def decibels(noise: float) -> float:
+    """Return the signal to noise of a noise relative to its signal: at most 120 dB, -inf where it is no number."""
+    return float(10 * np.log10(1 / max(noise, SILENCE))) if np.isfinite(noise) else -np.inf
 
 
 def answers(float_file: bytes, content: bytes, images: Sequence[np.ndarray]) -> Answers:

@@ -13,7 +13,7 @@ from pipeline.evaluation.scoring import load_model
 from pipeline.export import flatbuffer
 from pipeline.export.convert import convert
 from pipeline.export.inputs import training_images, validation_images
-from pipeline.export.noise import answers
+from pipeline.export.noise import SILENCE, answers, decibels, relative_noise
 from pipeline.export.quantizer import Ranges, measure_ranges, only, plan, quantize
 from pipeline.export.trial import Trial
 from pipeline.export.variants import reference
@@ -21,8 +21,6 @@ from pipeline.runs import Run
 
 _IMAGES = 128  # that each file answers: the dB move by tenths between draws of as many
 _KERNELS = ("conv", "depthwise", "matmul", "tensordot")  # how TensorFlow's operators with weights are named
-_SILENCE = 1e-12
-_DECIBELS = 120.0  # where there is no noise to speak of
 
 
 def sensitivity(
@@ -63,18 +61,18 @@ def rank(float_file: bytes, ranges: Ranges, images: Sequence[np.ndarray], trial:
         tensor = operator.outputs[0].name
         manager.add_static_config(only(tensor), qtyping.TFLOperationName.ALL_SUPPORTED, 8, 8)
         found = answers(float_file, quantize(float_file, manager, ranges=ranges), images)
-        noise = float(np.mean((found.logits - exact.logits) ** 2) / max(np.var(exact.logits), _SILENCE))
+        noise = relative_noise(exact.logits, found.logits)
         rows[tensor] = {
             "layer": layer_name(tensor),
             "operator": operator.name,
-            "sqnr_db": min(_DECIBELS, -10 * np.log10(max(noise, _SILENCE))),
+            "sqnr_db": decibels(noise),
             "mean_abs_difference": float(np.abs(found.decoded - exact.decoded).mean()),
             "share": noise,
             **({"points": trial.loss(exact.decoded, found.decoded)} if trial else {}),
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("tensor")
-    table["share"] /= max(table["share"].sum(), _SILENCE)
-    return table.sort_values("share", ascending=False, kind="stable")
+    table["share"] /= max(table["share"].sum(), SILENCE)
+    return table.sort_values("share", ascending=False, kind="stable", na_position="first")
 
 
 def weighted(float_file: bytes) -> list[flatbuffer.Operator]:

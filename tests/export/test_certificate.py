@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +12,7 @@ import pytest
 
 from pipeline.cli.app import certified
 from pipeline.errors import UserError
-from pipeline.export.bundle import pack
-from pipeline.export.certificate import FILE, Certificate, write_certificate
+from pipeline.export.certificate import FILE, Certificate, sha256, write_certificate
 from pipeline.export.gates import (
     FAIL,
     NOT_SHOWN,
@@ -28,7 +27,8 @@ from pipeline.export.gates import (
     signature_gate,
     worst,
 )
-from pipeline.export.golden import differences, replay
+from pipeline.export.golden import differences, replay, write_golden
+from pipeline.export.interpreter import LiteModel
 from pipeline.export.metadata import Facts, describe
 from pipeline.export.verify import to_table, verify
 
@@ -137,28 +137,6 @@ def test_better_answers_are_found_though_the_digests_are_mended(bundle):
     assert wrong(bundle) == [("int8", "score")]
 
 
-def test_a_zip_is_checked_like_its_folder_and_is_not_overwritten(exported, tmp_path, user_error):
-    path = pack(exported.run, tmp_path / "model.zip")
-    assert all(one.holds for one in verify(path))
-    again = pack(exported.run, tmp_path / "again.zip")
-    assert again.read_bytes() == path.read_bytes()
-    with user_error("is there already", "--force"):
-        pack(exported.run, path)
-    assert pack(exported.run, path, force=True) == path
-
-
-def test_a_zip_that_leaves_its_folder_is_refused(tmp_path, user_error):
-    path = tmp_path / "evil.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("../outside.txt", "x")
-    with user_error("leaves its folder", "../outside.txt"):
-        verify(path)
-    assert not (tmp_path / "outside.txt").exists()
-    (tmp_path / "no.zip").write_text("no zip")
-    with user_error("neither an export folder nor the zip of one"):
-        verify(tmp_path / "no.zip")
-
-
 def test_what_is_no_bundle_is_named(tmp_path, user_error):
     with user_error(f"{tmp_path} has no certificate.json", "pipeline export"):
         verify(tmp_path)
@@ -168,6 +146,102 @@ def test_what_is_no_bundle_is_named(tmp_path, user_error):
     (tmp_path / FILE).write_text("[]")
     with user_error("damaged"):
         verify(tmp_path)
+
+
+ABOUT = {"command": "", "environment": {}, "model": {}, "task": {}, "measure": "accuracy", "margin": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda values: values.update(verdict="certified"), "was changed"),
+        (lambda values: values["variants"]["a"].update(verdict="certified"), "was changed"),
+        (lambda values: values["variants"]["a"].update(file="b.tflite"), "was changed"),
+        (lambda values: values.update(note="trust me"), "was changed"),
+        (lambda values: values["variants"]["a"]["gates"][0].update(verdict="fine"), "damaged"),
+        (lambda values: values.update(variants=[]), "damaged"),
+        (lambda values: values.update(files=["a.tflite"]), "damaged"),
+    ],
+    ids=["verdict", "verdict of a file", "file", "new key", "new verdict", "variants", "files"],
+)
+def test_what_does_not_follow_from_the_gates_is_found_though_the_digest_is_mended(tmp_path, change, said, user_error):
+    write_certificate(tmp_path, {"a": [Gate("golden", "far", "near", FAIL)]}, ABOUT)
+    values = json.loads((tmp_path / FILE).read_text())
+    del values["digest"]
+    change(values)
+    digest = sha256((json.dumps(values, indent=1) + "\n").encode())
+    (tmp_path / FILE).write_text(json.dumps(values | {"digest": digest}, indent=1) + "\n")
+    with user_error(said):
+        Certificate.read(tmp_path)
+
+
+def test_deep_nesting_is_damage(tmp_path, user_error):
+    (tmp_path / FILE).write_text('{"format": 1, "files": ' + "[" * 200_000)
+    with user_error("damaged"):
+        Certificate.read(tmp_path)
+
+
+def test_wider_bounds_are_found_though_the_digests_are_mended(bundle):
+    old = Certificate.read(bundle)
+    wider = [replace(gate, bound="≥ -9 dB") if gate.name == "parity" else gate for gate in old.gates["int8"]]
+    write_certificate(bundle, {**old.gates, "int8": wider}, old.about)
+    assert wrong(bundle) == [("int8", "parity")]
+    write_certificate(bundle, old.gates, {**old.about, "margin": 50})
+    assert {name for _, name in wrong(bundle)} == {"score"}
+
+
+def test_every_file_must_have_gates_though_the_digests_are_mended(bundle):
+    old = Certificate.read(bundle)
+    write_certificate(bundle, {name: gates for name, gates in old.gates.items() if name != "int8"}, old.about)
+    [check] = verify(bundle)
+    assert (check.found, check.holds) == ("int8.tflite has no gates", False)
+    for path in bundle.glob("*.tflite"):
+        path.unlink()
+    write_certificate(bundle, {}, old.about)
+    [check] = verify(bundle)
+    assert (check.found, check.holds) == ("no .tflite file is certified", False)
+
+
+def test_an_honest_failure_is_named(bundle):
+    old = Certificate.read(bundle)
+    failed = [replace(gate, verdict=FAIL) if gate.name == "deterministic" else gate for gate in old.gates["int8"]]
+    certificate = write_certificate(bundle, {**old.gates, "int8": failed}, old.about)
+    first, *rest = verify(bundle)
+    assert first.found.endswith(certificate.summary())
+    assert "failed; " in first.found
+    assert all(one.holds for one in (first, *rest))
+
+
+def test_what_cannot_be_read_is_a_failed_check(bundle):
+    for name, content in {
+        "golden.json": b"[" * 200_000,
+        "golden.npz": b"",
+        "parity.csv": b"",
+        "labels.txt": b"\xff",
+    }.items():
+        whole = (bundle / name).read_bytes()
+        for broken in (content, None):
+            (bundle / name).unlink() if broken is None else (bundle / name).write_bytes(broken)
+            mend(bundle)
+            assert wrong(bundle) == [("bundle", "contents")], name
+        (bundle / name).write_bytes(whole)
+
+
+def test_an_odd_variant_fails_alone(bundle):
+    (bundle / "int8.tflite").write_bytes(b"not a model")
+    old = Certificate.read(bundle)
+    write_certificate(bundle, {**old.gates, "uint8": old.gates["uint8"][1:]}, old.about)
+    assert wrong(bundle) == [("int8", "gates"), ("uint8", "operators")]
+    write_certificate(bundle, old.gates, {**old.about, "measure": "beauty"})
+    assert set(wrong(bundle)) == {(variant, "gates") for variant in old.gates}
+
+
+def test_answers_that_cannot_be_compared_do_not_hide_the_others(variant_files, images, tmp_path):
+    for name in ("float32", "int8"):
+        shutil.copy(variant_files[name], tmp_path)
+    right = LiteModel.open(variant_files["float32"]).predict(images[:2])
+    write_golden(tmp_path, images[:2], np.array(["a", "b"]), right, {"int8": right[:, :3], "float32": right})
+    assert differences(tmp_path) == {"float32": 0.0}
 
 
 def test_a_file_that_does_not_run_is_found_in_its_own_process(bundle):

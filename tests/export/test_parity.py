@@ -8,7 +8,15 @@ from small import network
 
 from pipeline.export.compress.quantize_aware import calibrated
 from pipeline.export.convert import convert
-from pipeline.export.parity import BOUNDS, check_layers, compare_layers, first_divergence, noisiest_layers
+from pipeline.export.parity import (
+    BOUNDS,
+    Match,
+    _figures,
+    check_layers,
+    compare_layers,
+    first_divergence,
+    noisiest_layers,
+)
 from pipeline.export.variants import build_variants, describe_model
 from pipeline.registry import MODELS, RECIPES
 
@@ -41,9 +49,11 @@ def test_every_layer_of_a_float_file_is_that_of_keras_or_is_fused_into_one_that_
 
 
 def test_an_unpacked_float16_kernel_is_not_taken_for_an_output():
+    set_seed(1)
     image = keras.Input((3, 3, 16), name="image")  # the output (1, 3, 3, 16) has the shape of the kernel
     depthwise = keras.layers.DepthwiseConv2D(3, padding="same", name="depthwise")(image)
-    norm = keras.layers.BatchNormalization(moving_mean_initializer="ones", moving_variance_initializer="random_uniform")
+    variance = keras.initializers.RandomUniform(0.5, 1.5)
+    norm = keras.layers.BatchNormalization(moving_mean_initializer="ones", moving_variance_initializer=variance)
     model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(norm(depthwise))))
     content = RECIPES.build("float16", convert(model, keras.ops.softmax), pictures(3, 16))
     layers = compare_layers(model, content, pictures(3, 16))
@@ -107,3 +117,12 @@ def test_a_report_may_not_be_fooled_by_silence():
     model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(zeros)))
     layers = compare_layers(model, convert(model, keras.ops.softmax), pictures(4)).set_index("layer")
     assert layers.loc["silent", "sqnr_db"] == 120 or layers.loc["silent", "fused_into"]
+
+
+def test_what_is_no_number_is_no_parity():
+    expected = np.ones((1, 4), np.float32)
+    exact, spoilt = expected.copy(), np.array([[1, 1, 1, np.nan]], np.float32)
+    assert _figures(Match("layer", "tensor", expected, exact))["sqnr_db"] == 120
+    figures = _figures(Match("layer", "tensor", expected, spoilt))
+    assert figures["sqnr_db"] == -np.inf
+    assert np.isnan([figures["max_abs"], figures["mean_abs"], figures["cosine"]]).all()

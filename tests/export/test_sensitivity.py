@@ -14,7 +14,7 @@ from pipeline.export import flatbuffer, recipes
 from pipeline.export.convert import convert
 from pipeline.export.interpreter import LiteModel
 from pipeline.export.mixed import _between, fewest, mixed
-from pipeline.export.noise import output_noise
+from pipeline.export.noise import Answers, answers, decibels, output_noise
 from pipeline.export.sensitivity import layer_name, sensitivity
 from pipeline.export.trial import Trial, open_trial
 from pipeline.registry import TASKS
@@ -204,3 +204,26 @@ def test_points_are_those_of_the_task():
     trial = Trial(task, np.zeros((4, 2, 2, 3), np.uint8), masks, margin=0.5)
     assert trial.loss(right, worse) == pytest.approx(100 * (1 - (1 / 2 + 2 / 3) / 2))
     assert trial.loss(worse[:2], right[:2]) < 0  # of the first images only
+
+
+def test_decibels_by_hand():
+    assert [decibels(noise) for noise in (0.0, 0.01, 1.0, np.inf, np.nan)] == [
+        120,
+        pytest.approx(20),
+        0,
+        -np.inf,
+        -np.inf,
+    ]
+
+
+def test_a_layer_that_gives_no_numbers_is_ranked_first(float_file, images, monkeypatch):
+    given = iter([False] * 3 + [True])
+
+    def spoilt(*arguments) -> Answers:
+        found = answers(*arguments)
+        return Answers(found.logits * np.nan, found.decoded) if next(given, False) else found
+
+    monkeypatch.setattr("pipeline.export.sensitivity.answers", spoilt)
+    table = sensitivity(float_file, images[:8])
+    assert table["sqnr_db"].iloc[0] == -np.inf
+    assert np.isfinite(table["sqnr_db"].iloc[1:]).all()
