@@ -110,7 +110,11 @@ def test_a_base_that_does_not_fit_leaves_nothing_behind(tmp_path, run, base, cha
 
 
 def test_a_fold_cannot_start_from_a_run_that_saw_what_it_holds_out(tmp_path, run):
-    settings = {"transfer": {"base": str(run.path), "every": None}, "data__folds": {"of": 5, "index": 0}, "train__epochs": 2}
+    settings = {
+        "transfer": {"base": str(run.path), "every": None},
+        "data__folds": {"of": 5, "index": 0},
+        "train__epochs": 2,
+    }
     with pytest.raises(UserError, match=r"may have seen the images that data.folds holds out; start from another base"):
         train(experiment(**settings), tmp_path / "fold")
     assert not (tmp_path / "fold").exists()
