@@ -1,12 +1,13 @@
 """The stages that make a run smaller."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -34,8 +35,14 @@ class Channels(Tuned):
 class Sparsity(Tuned):
     """Make single weights zero: zips smaller."""
 
-    target: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    target: Annotated[float, Field(gt=0, lt=1)] | None = None  # none: the pattern's own sparsity, or 0.8
     pattern: str = "unstructured"
+
+    @field_validator("pattern", mode="before")
+    @classmethod
+    def _written_with_a_colon(cls, pattern: Any) -> Any:
+        # Without quotes, which a shell takes away, YAML 1.1 reads 2:4 as a number of base 60.
+        return "{}:{}".format(*divmod(pattern, 60)) if isinstance(pattern, int) and pattern >= 60 else pattern
 
 
 class Clusters(Tuned):

@@ -1,7 +1,7 @@
 """What a search can choose from, and what each choice weighs on the real runtime, which needs no training to know."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline.errors import UserError
-from pipeline.export.compress.channels import Pruner
+from pipeline.export.compress.channels import Pruner, part_of_each
+from pipeline.export.compress.importance import Importance
 from pipeline.export.compress.resolution import at_resolution
 from pipeline.export.latency import measure_all
 from pipeline.export.variants import build_variants, describe_model
+from pipeline.sections import Channels
 from pipeline.tasks.base import Task
 
 log = logging.getLogger(__name__)
@@ -52,23 +54,28 @@ class Numbers:
 NUMBERS = (Numbers("float16", None), Numbers("int8", 8), Numbers("w4a8", 4), Numbers("w4a8", 4, wide_ends=True))
 
 
-def propose(model: keras.Model) -> dict[Structure, keras.Model]:
-    """Return the structures of a model, with its weights, untrained after the cut; the model itself is the first."""
-    full = tuple(model.inputs[0].shape[1:3])
-    pruner = Pruner(model)
-    found: dict[Structure, keras.Model] = {}
-    counts: set[int] = set()
-    for ratio in RATIOS:
-        pruned = pruner.prune(ratio) if ratio else model
+def propose(
+    model: keras.Model, planned: Channels | None = None, *, importance: Importance | None = None
+) -> dict[Structure, keras.Model]:
+    """Return the structures of a model, with its weights, untrained after the cut; the model itself is the first.
+
+    Channels leave as they will in the run, but no round trains here: with the scope "global" the run, whose later
+    rounds measure trained weights, may keep slightly others. The whole network keeps its image size: as a run it would
+    get no stage that trains it for another one.
+
+    Args:
+        planned: how the run will take channels out: rounds, importance, scope, multiple.
+        importance: instead of the planned one's name, where that needs data.
+    """
+    full, *smaller = _sizes(model)
+    found = {Structure(0.0, full): model}
+    counts = {model.count_params()}
+    for ratio, pruned in _pruned(model, planned or Channels(), importance):
         if pruned.count_params() in counts:  # few channels are rounded to the same few
             continue
         counts.add(pruned.count_params())
-        for size in dict.fromkeys(_shrunk(full, part) for part in SHRINKS):
-            try:
-                found[Structure(ratio, size)] = pruned if size == full else at_resolution(pruned, size)
-            except UserError as error:
-                if not ratio:
-                    log.info("search: %s", error)
+        found[Structure(ratio, full)] = pruned
+        found |= {Structure(ratio, size): at_resolution(pruned, size) for size in smaller}
     return found
 
 
@@ -95,7 +102,34 @@ def weigh(structures: Mapping[Structure, keras.Model], task: Task, folder: Path)
     return pd.DataFrame(rows)
 
 
+def _pruned(
+    model: keras.Model, planned: Channels, importance: Importance | None
+) -> Iterator[tuple[float, keras.Model]]:
+    """Yield each ratio with the model that its rounds of pruning leave."""
+    options = {"importance": importance or planned.importance, **planned.model_dump(include={"multiple", "scope"})}
+    whole = Pruner(model, **options)
+    for ratio in filter(None, RATIOS):
+        part = part_of_each(planned.rounds, ratio)
+        pruned = whole.prune(part)
+        for _ in range(planned.rounds - 1):
+            pruned = Pruner(pruned, **options).prune(part)
+        yield ratio, pruned
+
+
+def _sizes(model: keras.Model) -> list[tuple[int, int]]:
+    """Return the image size of a model, and the smaller ones on which it gives outputs of the same shape."""
+    full, *smaller = dict.fromkeys(_shrunk(tuple(model.inputs[0].shape[1:3]), part) for part in SHRINKS)
+    found = [full]
+    for size in smaller:
+        try:
+            if at_resolution(model, size).output_shape == model.output_shape:  # not those of masks
+                found.append(size)
+        except UserError as error:
+            log.info("search: %s", error)
+    return found
+
+
 def _shrunk(size: tuple[int, int], part: float) -> tuple[int, int]:
-    if min(size) * part < _SMALLEST_IMAGE:
+    if part == 1 or min(size) * part < _SMALLEST_IMAGE:
         return size
     return tuple(round(side * part / _ALIGN) * _ALIGN for side in size)

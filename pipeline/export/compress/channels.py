@@ -106,8 +106,13 @@ def prune_iteratively(
     if steps < 1:
         raise UserError(f"steps is {steps}; give at least 1")
     for _ in range(steps):
-        model = finetune(prune_channels(model, 1 - (1 - ratio) ** (1 / steps), **options))
+        model = finetune(prune_channels(model, part_of_each(steps, ratio), **options))
     return model
+
+
+def part_of_each(steps: int, ratio: float) -> float:
+    """Return the part that each of some equal steps removes of what is left, to remove `ratio` together."""
+    return 1 - (1 - ratio) ** (1 / steps)
 
 
 def find_channels(model: keras.Model) -> Channels:

@@ -115,7 +115,8 @@ def cluster(model: keras.Model, clusters: int | Mapping[str, int] = 16) -> keras
         clusters: distinct values of each kernel, zero included if it occurs; or by layer name, for those alone.
 
     Raises:
-        UserError: a model that cannot be read (see `Graph.of`), a number below 1 or above 65,535, an unknown layer.
+        UserError: a model that cannot be read (see `Graph.of`), a number below 1 or above 65,535, or of 1 for a kernel
+            with zeros, an unknown layer.
     """
     graph = Graph.of(fold_batch_norm(model))
     kernels = find_kernels(graph)
@@ -128,6 +129,8 @@ def cluster(model: keras.Model, clusters: int | Mapping[str, int] = 16) -> keras
     for kernel, count in chosen.items():
         if not 1 <= count < 2**16:
             raise UserError(f"{count} clusters for {kernel.name!r}: give at least 1 and less than 65,536")
+        if count == 1 and 0 < np.count_nonzero(kernel.values) < kernel.values.size:
+            raise UserError(f"1 cluster for {kernel.name!r}, which has zeros that stay: give at least 2")
     free(list(chosen), (KeepZeros, ShareValues))
     return constrain(graph, {kernel: ShareValues.of(kernel.values, count) for kernel, count in chosen.items()})
 

@@ -27,7 +27,7 @@ def decompose(graph: Graph, bits: Bits) -> keras.Model:
     hard_sigmoid becomes relu6(x + 3) / 6; a number added or multiplied becomes a Rescaling.
     """
     rescalings = {node: found for node in graph.nodes if (found := _rescaling(node))}
-    parts = {layer: found for layer in graph.layers if (found := _parts(layer, bits))}
+    parts = {layer: found for layer in graph.layers if (found := _parts(graph.calls(layer)[0], bits))}
     return rebuild(
         graph,
         replace=parts.get,
@@ -37,23 +37,25 @@ def decompose(graph: Graph, bits: Bits) -> keras.Model:
     )
 
 
-def _parts(layer: Any, bits: Bits) -> keras.layers.Layer | None:
+def _parts(node: Node, bits: Bits) -> keras.layers.Layer | None:
+    layer, name = node.layer, node.name  # the node's name is unique among inlined models, the layer's is not
     if getattr(layer, "data_format", "channels_last") == "channels_first":
         return None
     if isinstance(layer, layers.Activation):
-        parts = _activated(layer, layer.name)
+        parts = _activated(layer, name)
     elif type(layer) not in (layers.SeparableConv2D, *QUANTIZED) or bits(layer) is None:
         return None
     else:
         if type(layer) is layers.SeparableConv2D:
-            parts = _separable(layer, bits(layer))
+            parts = _separable(layer, name, bits(layer))
         else:
-            parts = [_rounded(type(layer), {**layer.get_config(), "activation": "linear"}, bits(layer))]
+            config = {**layer.get_config(), "activation": "linear", "name": name}
+            parts = [_rounded(type(layer), config, bits(layer))]
         if not _is(layer, "linear"):
-            name = f"{layer.name}_activation"
-            parts += _activated(layer, name) or [layers.Activation(layer.activation, name=name)]
+            last = f"{name}_activation"
+            parts += _activated(layer, last) or [layers.Activation(layer.activation, name=last)]
     if len(parts) > 1:
-        return keras.Sequential(parts, name=f"{layer.name}_parts")
+        return keras.Sequential(parts, name=f"{name}.parts")
     return parts[0] if parts else None
 
 
@@ -71,21 +73,21 @@ def _activated(layer: Any, name: str) -> list[keras.layers.Layer]:
     return []
 
 
-def _separable(layer: layers.SeparableConv2D, bits: int) -> list[keras.layers.Layer]:
+def _separable(layer: layers.SeparableConv2D, name: str, bits: int) -> list[keras.layers.Layer]:
     config = layer.get_config()
     shared = {key: config[key] for key in ("dtype", "trainable")}
     depthwise = shared | {
         **{key: config[key] for key in ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier")},
         "use_bias": False,
         **{key: config[key] for key in ("depthwise_regularizer", "depthwise_constraint")},
-        "name": f"{layer.name}_depthwise",
+        "name": f"{name}_depthwise",
     }
     pointwise = shared | {
         **{key: config[key] for key in ("filters", "use_bias", "bias_regularizer", "bias_constraint")},
         "kernel_size": 1,
         "kernel_regularizer": config["pointwise_regularizer"],
         "kernel_constraint": config["pointwise_constraint"],
-        "name": f"{layer.name}_pointwise",
+        "name": f"{name}_pointwise",
     }
     return [_rounded(layers.DepthwiseConv2D, depthwise, bits), _rounded(layers.Conv2D, pointwise, bits)]
 
@@ -105,7 +107,7 @@ def _rescaling(node: Node) -> layers.Rescaling | None:
         "Multiply": (number, 0.0),
         "TrueDivide": (1.0 / number, 0.0) if first and number else (None, None),
     }.get(type(operation).__name__, (None, None))
-    return None if scale is None else layers.Rescaling(scale, offset, name=node.name)
+    return None if scale is None else layers.Rescaling(scale, offset, name=node.scope)
 
 
 def _is(layer: Any, activation: str) -> bool:

@@ -72,12 +72,14 @@ def correct_bias(model: keras.Model, images: np.ndarray, *, bits: int = 8) -> ke
     corrected = fold_batch_norm(model)
     graph = Graph.of(corrected)
     rounded = _finer(graph, bits)
+    names = {layer.name for layer in corrected.layers}
     exact = _finer(graph, 16)  # stands for no rounding: the same finer layers with the float model's values
     for node in Graph.of(rounded).nodes:
         if type(node.layer) in QUANTIZED.values() and node.layer.use_bias:
             name = node.layer.name
             shift = _channel_means(exact, name, images) - _channel_means(rounded, name, images)
-            for layer in (node.layer, corrected.get_layer(name.removesuffix("_pointwise"))):
+            own = name if name in names else name.removesuffix("_pointwise")
+            for layer in (node.layer, corrected.get_layer(own)):
                 layer.bias.assign_add(shift)
     return corrected
 
@@ -104,6 +106,8 @@ def _path(graph: Graph, first: Node) -> list[Node]:
         if type(node.layer).__name__ == "Relu6":  # a keras.ops call, which cannot be made a ReLU
             return []
         if role(node) not in (Role.RELU, Role.NOTHING) and type(node.layer) not in _TRANSPARENT:
+            return []
+        if _unclipped(node.layer) and len(graph.calls(node.layer)) > 1:  # it still has to clip elsewhere
             return []
     return []
 

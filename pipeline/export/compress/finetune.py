@@ -93,13 +93,12 @@ class Finetuning:
     def _for(self, model: keras.Model, epochs: int, learning_rate: float | None) -> Experiment:
         if epochs < 1:
             raise UserError(f"epochs is {epochs}; give at least 1 to fine-tune")
-        settings = self.experiment.train
-        optimizer = settings.optimizer
+        optimizer = self.experiment.train.optimizer
         rate = optimizer.options["learning_rate"] * _SLOWER if learning_rate is None else learning_rate
         optimizer = optimizer.model_copy(update={"options": {**optimizer.options, "learning_rate": rate}})
-        # The best epoch may be one before the last zeros were made.
-        keep = "last" if _growing(model) else settings.keep
-        return _changed(self.experiment, epochs=epochs, optimizer=optimizer, keep=keep)
+        # The best epoch may be one before the last zeros were made, and patience might end before they are.
+        whole = {"keep": "last", "patience": None} if _growing(model) else {}
+        return _changed(self.experiment, epochs=epochs, optimizer=optimizer, **whole)
 
 
 def finetune(model: keras.Model, experiment: Experiment | Run, **options: Any) -> keras.Model:
@@ -118,8 +117,9 @@ def _schedule_sparsity(loop: Loop) -> None:
 
 
 def _growing(model: keras.Model) -> bool:
-    held = [weights.constraint for weights in constrained(model, KeepZeros)]
-    return any(constraint.initial < constraint.target for constraint in held)
+    """Say whether a sparsity is still to be reached: once it was, a later training must not begin it again."""
+    held = [(weights.constraint, weights) for weights in constrained(model, KeepZeros)]
+    return any(zeros.initial < zeros.target and not zeros.grown(weights) for zeros, weights in held)
 
 
 def _changed(experiment: Experiment, **settings: Any) -> Experiment:

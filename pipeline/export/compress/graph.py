@@ -45,6 +45,11 @@ class Node:
         return tuple(x for x in keras.tree.flatten((self.args, self.kwargs)) if isinstance(x, Tensor))
 
     @property
+    def scope(self) -> str:
+        """Return the name as a scope of a TensorFlow graph can have it, which no @, and as Keras makes none."""
+        return self.name.replace("@", ".")
+
+    @property
     def is_input(self) -> bool:
         """Say whether this is an input of the model."""
         return isinstance(self.layer, keras.layers.InputLayer)

@@ -48,8 +48,9 @@ def taylor(loss: Callable[[Any, Any], Any], batches: Iterable[tuple[Any, Any]]) 
     """Measure by how much the loss would change without a channel, to first order (arXiv 1906.10771).
 
     That is (sum of gradient × activation)² at the output of the channel's normalisation, or of the layer that makes
-    the channel where it has none, averaged over `batches` of (inputs, targets). Both are linear in their weights, so
-    the sum of gradient × weight is the same number. `loss(targets, outputs)` gives one number or one per example.
+    the channel where it has none, averaged over `batches` of (inputs, targets). Both are linear in their weights, the
+    bias included, so the sum of gradient × weight is the same number. `loss(targets, outputs)` gives one number or one
+    per example.
     """
 
     def measure(channels: Channels) -> Scores:
@@ -93,13 +94,27 @@ def score(channels: Channels, importance: str | Importance) -> np.ndarray:
     return result
 
 
-def _filters(channels: Channels, arrays: Arrays | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give, layer by layer, the classes of its channels and the weights (channels, n) that belong to each."""
+def _filters(
+    channels: Channels, arrays: Arrays | None = None, *, bias: bool = False
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give, layer by layer, the classes of its channels and the weights (channels, n) that belong to each.
+
+    With `bias` its bias is among them. A layer whose calls are not understood has no such channels.
+    """
     for layer in channels.graph.layers:
         rule = channels.rule(layer)
         if rule and rule.rows:
-            for role, rows in rule.rows(layer, (arrays or _weights)(layer)).items():
-                yield channels.made(layer, role), rows
+            values = (arrays or _weights)(layer)
+            for role, rows in rule.rows(layer, values).items():
+                classes = channels.made(layer, role)
+                if np.shape(classes) == rows.shape[:1]:
+                    added = _biases(layer, values, len(rows)) if bias and role != "heads" else []
+                    yield classes, np.column_stack([rows, *added])
+
+
+def _biases(layer: keras.layers.Layer, values: list[np.ndarray], count: int) -> list[np.ndarray]:
+    named = zip(layer.weights, values, strict=True)
+    return [value for weight, value in named if weight.name == "bias" and value.shape == (count,)]
 
 
 def _changes(channels: Channels, products: dict[int, np.ndarray]) -> dict[tuple[str, bool], tuple[np.ndarray, ...]]:
@@ -109,7 +124,7 @@ def _changes(channels: Channels, products: dict[int, np.ndarray]) -> dict[tuple[
         return [products.get(id(weight), np.zeros(weight.shape)) for weight in layer.weights]
 
     changes = {}
-    for index, (classes, rows) in enumerate(_filters(channels, of)):
+    for index, (classes, rows) in enumerate(_filters(channels, of, bias=True)):
         changes[str(index), False] = classes, rows.sum(axis=1)
     for layer, classes in _layers_of(channels, *_NORMS):
         changes[layer.name, True] = classes, np.sum(of(layer), axis=0)

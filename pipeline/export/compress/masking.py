@@ -27,8 +27,8 @@ def mask(channels: Channels, kept: np.ndarray) -> keras.Model:
         rule, given = channels.rule(node.layer), channels.masks(node, kept)[0]
         if not (rule and rule.reads) or given[index].all():
             return tensor
-        scale, name = given[index].astype(float).tolist(), f"{node.name}_mask{index}".replace("@", "_")
-        return keras.layers.Rescaling(scale, dtype=tensor.dtype, name=name)(tensor)
+        scale = given[index].astype(float).tolist()
+        return keras.layers.Rescaling(scale, dtype=tensor.dtype, name=f"{node.scope}_mask{index}")(tensor)
 
     return rebuild(channels.graph, replace=replaced.get, before=zeroed, weights=weights)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from pipeline.export.compress.fake_quantize import FakeQuantize
-from pipeline.export.compress.graph import Graph, Tensor
+from pipeline.export.compress.graph import Graph, Node, Tensor
 from pipeline.export.compress.quantization_rules import Role, fixed_range, role, taken_in
 
 Range = tuple[float, float]
@@ -25,8 +25,7 @@ def place(graph: Graph, input_range: Range | None, momentum: float) -> dict[Tens
 
 def _share(graph: Graph, members: list[Tensor], input_range: Range | None, momentum: float) -> dict[Tensor, Rounding]:
     """Give places that need one scale one layer; where a kernel's own range differs, it comes first."""
-    # Later calls of a shared layer are named with an @, which scopes in a TensorFlow graph must not have.
-    names = {tensor: graph.producer(tensor).name.replace("@", "_") for tensor in members}
+    names = {tensor: _name(graph.producer(tensor), tensor) for tensor in members}
     fixed = {tensor: found for tensor in members if (found := _fixed(graph, tensor, input_range))}
     followers = [role(graph.producer(tensor)) is Role.SAME_RANGE_ROUNDED for tensor in members if tensor not in fixed]
     name = f"{names[members[0]]}_range"
@@ -36,6 +35,11 @@ def _share(graph: Graph, members: list[Tensor], input_range: Range | None, momen
     layer = FakeQuantize(slots=len(members), momentum=momentum, name=name)
     own = {tensor: [(FakeQuantize(fixed=fixed[tensor], name=f"{names[tensor]}_kernel_range"), 0)] for tensor in fixed}
     return {tensor: [*own.get(tensor, []), (layer, slot)] for slot, tensor in enumerate(members)}
+
+
+def _name(node: Node, tensor: Tensor) -> str:
+    index = node.outputs.index(tensor)
+    return f"{node.scope}.output{index}" if index else node.scope
 
 
 def _fixed(graph: Graph, tensor: Tensor, input_range: Range | None) -> Range | None:

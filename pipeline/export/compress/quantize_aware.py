@@ -115,8 +115,8 @@ def float_islands(model: keras.Model) -> list[str]:
 def strip_quantization(model: keras.Model) -> keras.Model:
     """Return the plain float model whose kernels are the rounded ones; the ranges of activations are gone.
 
-    Quantising its float file with the recipe of the same bits finds the same kernels again, and new ranges from
-    images. Separable convolutions stay apart, as do activations.
+    Quantising its float file with the recipe of the same bits finds the same kernels of convolutions and depthwise
+    convolutions again, and new ranges from images. Separable convolutions stay apart, as do activations.
     """
     graph = Graph.of(model)
     plain = {rounded: kind for kind, rounded in QUANTIZED.items()}

@@ -74,9 +74,7 @@ def _constant(model: keras.Model) -> keras.Model:
             return FakeQuantize(fixed=_usable(_range_before(graph, node)))(tensor)
         if node not in norms or node in taken:
             return tensor
-        return _multiply_and_shift(
-            tensor, _with_room_for_bias(graph, node, _scale_and_offset(node)), node.name.replace("@", "_")
-        )
+        return _multiply_and_shift(tensor, _with_room_for_bias(graph, node, _scale_and_offset(node)), node.scope)
 
     weights = {layer: [] for layer in graph.layers if isinstance(layer, FakeQuantize)}
     for layer in graph.layers:

@@ -23,6 +23,10 @@ def _activation(node: Node, given: list[Ids], spaces: Spaces) -> _Spread:
     return [given[0]] if is_elementwise(node.layer.activation) else None
 
 
+def _rescaling(node: Node, given: list[Ids], spaces: Spaces) -> _Spread:
+    return None if np.ndim(node.layer.scale) or np.ndim(node.layer.offset) else [given[0]]
+
+
 def _beside_last(node: Node, given: list[Ids], spaces: Spaces) -> _Spread:
     """Hand on where an operation works along axes that are not the last."""
     rank = len(node.inputs[0].shape)
@@ -137,7 +141,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_HAND_ON, Rule(_hand_on)),
     **dict.fromkeys(_MERGE, Rule(_merge)),
     "Activation": Rule(_activation),
-    "Rescaling": Rule(lambda node, given, spaces: None if np.ndim(node.layer.scale) else [given[0]]),
+    "Rescaling": Rule(_rescaling),
     "PReLU": Rule(_hand_on, _shrink_vectors),
     "LayerScale": Rule(_hand_on, _shrink_layer_scale),
     "Concatenate": Rule(_concatenate),

@@ -12,12 +12,13 @@ import keras
 from pipeline.config import Experiment
 from pipeline.errors import UserError
 from pipeline.evaluation.scoring import load_model
-from pipeline.export.compress.channels import prune_channels
+from pipeline.export.compress.channels import part_of_each, prune_channels
 from pipeline.export.compress.clustering import ShareValues, cluster
 from pipeline.export.compress.constraints import strip_constraints
 from pipeline.export.compress.equalise import equalise
 from pipeline.export.compress.finetune import Finetuning
 from pipeline.export.compress.importance import taylor
+from pipeline.export.compress.patterns import read_pattern
 from pipeline.export.compress.quantize_aware import calibrated, is_quantized
 from pipeline.export.compress.resolution import at_resolution
 from pipeline.export.compress.sparsity import KeepZeros, sparsify
@@ -28,6 +29,8 @@ from pipeline.training.learned import origin, require_unchanged
 from pipeline.training.teacher import open_teacher
 
 log = logging.getLogger(__name__)
+
+_SPARSITY = 0.8  # where neither target nor pattern says one
 
 Stage = tuple[str, Callable[[keras.Model, Path], keras.Model]]
 
@@ -42,8 +45,7 @@ def compress_run(experiment: Experiment, path: Path | str, *, force: bool = Fals
     it or the teacher changed after an interruption, and on Ctrl-C, after which the compression can be continued.
     """
     base = Run.open(experiment.compress.base)
-    if base.path.resolve() == Path(path).resolve():
-        raise UserError(f"{path} is the run to compress; give another folder as --out", usage=True)
+    require_other_folder(base, path)
     if Run(Path(path)).finished and not force:
         log.info("%s is finished already; --force compresses it again", path)
         return Run.create(path, experiment)
@@ -65,6 +67,12 @@ def compress_run(experiment: Experiment, path: Path | str, *, force: bool = Fals
     write_atomically(run.model_path, compressed.save)
     shutil.rmtree(folder)
     return run
+
+
+def require_other_folder(base: Run, path: Path | str) -> None:
+    """Raise UserError where the compressed run would take the place of the run that it is made from."""
+    if base.path.resolve() == Path(path).resolve():
+        raise UserError(f"{path} is the run to compress; give another folder as --out", usage=True)
 
 
 class _Compression:
@@ -136,7 +144,7 @@ class _Compression:
             importance = taylor(self.tuning.task.loss, self.tuning.batches())
         return prune_channels(
             model,
-            1 - (1 - channels.ratio) ** (1 / channels.rounds),
+            part_of_each(channels.rounds, channels.ratio),
             importance=importance,
             scope=channels.scope,
             multiple=channels.multiple,
@@ -148,8 +156,11 @@ class _Compression:
 
 
 def _sparser(model: keras.Model, sparsity: Sparsity) -> keras.Model:
+    target = sparsity.target
+    if target is None and read_pattern(sparsity.pattern).sparsity is None:
+        target = _SPARSITY
     # It grows while the stage trains; without training there is no time to grow.
-    return sparsify(model, sparsity.target, pattern=sparsity.pattern, initial=0.0 if sparsity.epochs else None)
+    return sparsify(model, target, pattern=sparsity.pattern, initial=0.0 if sparsity.epochs else None)
 
 
 def _join_histories(folder: Path, path: Path) -> None:

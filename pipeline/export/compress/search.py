@@ -24,9 +24,11 @@ from pipeline.config import Experiment
 from pipeline.errors import UserError
 from pipeline.evaluation.scoring import keras_predictor, load_model
 from pipeline.export.agreement import Answers, compare_on
+from pipeline.export.compress import reasons
 from pipeline.export.compress.candidates import NUMBERS, Numbers, Structure, propose, weigh
 from pipeline.export.compress.comparison import BASE
 from pipeline.export.compress.finetune import Finetuning
+from pipeline.export.compress.importance import Importance, taylor
 from pipeline.export.compress.quantize_aware import calibrated
 from pipeline.export.compress.resolution import enlarging
 from pipeline.export.inputs import real_images
@@ -34,6 +36,7 @@ from pipeline.export.latency import measure_all
 from pipeline.export.results import tabulate
 from pipeline.export.variants import build_variants, describe_model
 from pipeline.runs import Run
+from pipeline.sections import Channels
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +49,15 @@ Candidate = tuple[Structure, Numbers, keras.Model]
 
 @dataclass(frozen=True)
 class Choice:
-    """What a search found: the overrides that make the chosen run, every measured file, and why this one."""
+    """What a search found: the overrides that make the chosen run, its file, every measured one, and why this one."""
 
     overrides: list[str]
+    variant: str
     points: pd.DataFrame
     reason: str
 
 
-def search(run: Run, budget: Budget, *, epochs: int = 16) -> Choice:
+def search(run: Run, budget: Budget, *, epochs: int = 16, channels: Channels | None = None) -> Choice:
     """Find channels, resolution and bits for a finished run that meet a budget and lose the least.
 
     `points` has one row per measured file: `structure`, `numbers`, the columns of `tabulate` (on the validation split,
@@ -61,6 +65,7 @@ def search(run: Run, budget: Budget, *, epochs: int = 16) -> Choice:
 
     Args:
         epochs: of the last rung of halving; the whole search trains some five times as many.
+        channels: how the chosen run will take channels out, which decides how many are left; all but the ratio.
 
     Raises:
         UserError: no combination is within the limits of size and latency, or none keeps the accuracy; it says what
@@ -68,14 +73,17 @@ def search(run: Run, budget: Budget, *, epochs: int = 16) -> Choice:
     """
     model = load_model(run)
     ground = _Ground(run.experiment, model)
-    structures = propose(model)
+    channels = channels or Channels()
+    structures = propose(model, channels, importance=ground.importance(channels.importance))
     log.info("search: measuring %d structures in %d formats, untrained", len(structures), len(NUMBERS))
     with tempfile.TemporaryDirectory() as folder:
         weighed = weigh(structures, ground.task, Path(folder))
-    _check_need(weighed, budget)
+    own = next(weighed.itertuples())  # the whole network in float16, which computes as the original does
+    if budget.allows(size=own.bytes, latency=own.latency_ms):
+        raise UserError(reasons.needless(own, budget))
     fitting = weighed[[budget.allows(size=row.bytes, latency=row.latency_ms) for row in weighed.itertuples()]]
     if fitting.empty:
-        raise UserError(_impossible(weighed, budget))
+        raise UserError(reasons.impossible(weighed, budget))
     within = {structure: structures[structure] for structure in dict.fromkeys(fitting["structure"])}
     log.info(
         "search: %d of %d files are small and fast enough, of %d structures", *map(len, (fitting, weighed, within))
@@ -84,7 +92,7 @@ def search(run: Run, budget: Budget, *, epochs: int = 16) -> Choice:
     with tempfile.TemporaryDirectory() as folder:
         points = judge(_measure(candidates, ground, Path(folder)), budget)
     if not points["chosen"].any():
-        raise UserError(_too_lossy(points, budget))
+        raise UserError(reasons.too_lossy(points, budget))
     return _choice(points, budget)
 
 
@@ -101,6 +109,11 @@ class _Ground:
     def original(self, image_size: tuple[int, int]) -> keras.Model:
         """Return the original, for images of any size."""
         return self.model if image_size == self.size else enlarging(self.model, image_size)
+
+    def importance(self, name: str) -> Importance | None:
+        """Return the measure of channels that needs data, or nothing where the name says all."""
+        tuning = self.tuning(self.size)
+        return taylor(tuning.task.loss, list(tuning.batches())) if name == "taylor" else None
 
     def images(self, image_size: tuple[int, int]) -> Iterator[Any]:
         """Yield some training images, for ranges."""
@@ -207,45 +220,10 @@ def judge(points: pd.DataFrame, budget: Budget) -> pd.DataFrame:
 def _choice(points: pd.DataFrame, budget: Budget) -> Choice:
     [best] = points[points["chosen"]].itertuples()
     structure, numbers = best.structure, best.numbers
+    rounded = [f"compress.qat.bits={numbers.bits}", f"compress.qat.wide_ends={str(numbers.wide_ends).lower()}"]
     overrides = [
         f"compress.channels.ratio={structure.ratio}" if structure.ratio else "compress.channels=null",
-        f"compress.qat.bits={numbers.bits}" if numbers.bits else "compress.qat=null",
+        *(rounded if numbers.bits else ["compress.qat=null"]),
         f"data.image_size=[{structure.image_size[0]}, {structure.image_size[1]}]",
     ]
-    if numbers.wide_ends:
-        overrides.append("compress.qat.wide_ends=true")
-    reason = (
-        f"chosen: {best.variant}, {best.bytes:,} bytes, {best.latency_ms_p50:.3g} ms, {best.difference:+.2f} points "
-        f"[{best.difference_low:+.2f}, {best.difference_high:+.2f}] on {best.n} validation images; of "
-        f"{points['within'].sum()} files within {budget} it loses least"
-    )
-    return Choice(overrides, points, reason)
-
-
-def _check_need(weighed: pd.DataFrame, budget: Budget) -> None:
-    """Raise UserError where the original in float16, which computes as it does, is within the budget."""
-    own = next(weighed.itertuples())  # the first structure is the whole network, the first format float16
-    if budget.allows(size=own.bytes, latency=own.latency_ms):
-        raise UserError(
-            f"nothing has to be compressed: the run's own {own.numbers} file has {own.bytes:,} bytes and takes "
-            f"{own.latency_ms:.3g} ms, which is within {budget}; export it, or ask for less"
-        )
-
-
-def _impossible(weighed: pd.DataFrame, budget: Budget) -> str:
-    smallest, fastest = (weighed.loc[weighed[key].idxmin()] for key in ("bytes", "latency_ms"))
-    return (
-        f"nothing is within {budget}: the smallest file has {smallest['bytes']:,} bytes and takes "
-        f"{smallest['latency_ms']:.3g} ms ({smallest['structure']}, {smallest['numbers']}), the fastest takes "
-        f"{fastest['latency_ms']:.3g} ms with {fastest['bytes']:,} bytes ({fastest['structure']}, {fastest['numbers']})"
-    )
-
-
-def _too_lossy(points: pd.DataFrame, budget: Budget) -> str:
-    files = points[~points["variant"].str.startswith(BASE)]
-    best = files.loc[files["difference"].idxmax()]
-    return (
-        f"no file within {budget}: of those that are small and fast enough, the best is {best['variant']}, which "
-        f"changes the score by {best['difference']:+.2f} points [{best['difference_low']:+.2f}, "
-        f"{best['difference_high']:+.2f}] on {best['n']} validation images; allow a larger drop, size or latency"
-    )
+    return Choice(overrides, numbers.variant, points, reasons.chosen(best, points, budget))

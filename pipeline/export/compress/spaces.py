@@ -121,10 +121,13 @@ class Channels:
         return self._classes[tensor]
 
     def made(self, layer: keras.Operation, role: str) -> np.ndarray | None:
-        """Return the classes of what a layer makes: its `outputs` or `heads`, or what it gives by being `handed on`."""
+        """Return the classes of what a layer makes: its `outputs` or `heads`, or what it gives by being `handed on`.
+
+        There are none where its calls are not understood.
+        """
         if role == "handed on":
             return self._classes[self.graph.calls(layer)[0].outputs[0]]
-        return self.blocks[layer, role]
+        return self.blocks.get((layer, role))
 
     def masks(self, node: Node, kept: Mask) -> tuple[list[Mask], list[Mask]]:
         """Say what stays of each input of a call, and of each output and then the heads, when `kept` (classes,) do."""

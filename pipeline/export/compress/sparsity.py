@@ -74,8 +74,12 @@ class KeepZeros(keras.constraints.Constraint):
 
     def prune(self, weights: Any, sparsity: float) -> None:
         """Choose the mask anew, from what the weights are now."""
-        values = np.moveaxis(ops.convert_to_numpy(weights), self.outputs_axis, 0)
-        self.mask.assign(np.moveaxis(read_pattern(self.pattern).keep(values, sparsity), 0, self.outputs_axis))
+        self.mask.assign(self._kept(weights, sparsity))
+
+    def grown(self, weights: Any) -> bool:
+        """Say whether as many weights are held at zero as the pattern can make of the target."""
+        zeros, wanted = np.sum(~ops.convert_to_numpy(self.mask)), np.sum(~self._kept(weights, self.target))
+        return bool(zeros >= (1 - _ROUNDING) * wanted)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments, with the mask as it is now."""
@@ -87,6 +91,10 @@ class KeepZeros(keras.constraints.Constraint):
             "outputs_axis": self.outputs_axis,
             "mask": packed(ops.convert_to_numpy(self.mask)),
         }
+
+    def _kept(self, weights: Any, sparsity: float) -> np.ndarray:
+        values = np.moveaxis(ops.convert_to_numpy(weights), self.outputs_axis, 0)
+        return np.moveaxis(read_pattern(self.pattern).keep(values, sparsity), 0, self.outputs_axis)
 
 
 class SparsitySchedule(keras.callbacks.Callback):

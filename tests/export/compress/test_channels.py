@@ -117,6 +117,14 @@ def test_the_model_itself_is_left_as_it_is():
     assert len(model.get_layer("stem")._inbound_nodes) == 1
 
 
+def test_masks_of_a_shared_layer_and_of_its_namesake_have_their_own_names():
+    def body(x):
+        read = layers.Dense(16, name="read")
+        return layers.Dense(16, name="read_1")(read(read(x)))
+
+    equal(network(body))
+
+
 class Subclassed(keras.Model):
     def call(self, x):
         return x

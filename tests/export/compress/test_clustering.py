@@ -184,6 +184,8 @@ def test_no_gain_is_said(caplog):
 def test_bad_options():
     with pytest.raises(UserError, match="0 clusters for 'first': give at least 1 and less than 65,536"):
         cluster(network(), 0)
+    with pytest.raises(UserError, match="1 cluster for 'middle', which has zeros that stay: give at least 2"):
+        cluster(sparsify(network(), 0.5), 1)
     with pytest.raises(UserError, match="no layer 'midle' has a kernel; did you mean 'middle'"):
         cluster(network(), {"midle": 4})
     with pytest.raises(UserError, match=r"shared in a kernel of \(2, 3\), but it is \(2, 2\) now; prune channels"):

@@ -70,3 +70,24 @@ def test_corrected_biases_bring_each_channel_back_to_its_mean():
     expected = np.asarray(model(pixels)).mean(axis=0)
     np.testing.assert_allclose(rounded.mean(axis=0), expected, rtol=1e-4, atol=1e-3)
     assert np.abs(before.mean(axis=0) - expected).max() > 0.1
+
+
+def test_a_relu6_that_clips_elsewhere_stays_and_so_does_its_pair():
+    image = keras.Input((4, 4, 1))
+    clip = layers.ReLU(6.0)
+    first = layers.Conv2D(2, 1, name="first")(image)
+    x = layers.Concatenate()([clip(first), clip(layers.MaxPooling2D(1)(image))])
+    alone = layers.Dense(1, name="second")(layers.GlobalAveragePooling2D()(clip(layers.Conv2D(2, 1)(image))))
+    model = keras.Model(image, [alone, layers.GlobalAveragePooling2D()(x)])
+    pixels = np.full((1, 4, 4, 1), 100.0, "float32")
+    for before, after in zip(model(pixels), equalise(model)(pixels), strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-5)
+
+
+def test_a_layer_that_is_named_like_half_of_a_separable_one_gets_its_bias():
+    set_seed(0)
+    image = keras.Input((6, 6, 3))
+    x = layers.SeparableConv2D(4, 3, name="other")(layers.Conv2D(8, 3, name="mine_pointwise")(image))
+    model = keras.Model(image, layers.GlobalAveragePooling2D()(x))
+    corrected = correct_bias(model, images(model, 4), bits=4)
+    assert all(np.abs(corrected.get_layer(name).bias).max() > 0 for name in ("mine_pointwise", "other"))

@@ -62,6 +62,20 @@ def test_fine_tuning_keeps_what_a_schedule_made(run):
     begun = finetune(sparse, run, epochs=1, callbacks=[SparsitySchedule(0, 1000, every=1)])
     assert 0 < max(sparsity_of(begun).values()) < 0.5
     assert max(sparsity_of(sparse).values()) == 0
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(max(sparsity_of(self.model).values()))
+
+    finetune(tuned, run, epochs=1, callbacks=[Look()])  # what was reached is not begun again
+    assert min(seen) == pytest.approx(0.8, abs=1e-3)
+
+
+def test_patience_does_not_end_a_training_before_its_sparsity(run):
+    impatient = run.experiment.replace(["train.patience=1"])
+    tuned = finetune(sparsify(open_teacher(run.path), 0.8, initial=0.0), impatient, epochs=8, learning_rate=1e-12)
+    assert max(sparsity_of(tuned).values()) == pytest.approx(0.8, abs=1e-3)
 
 
 def test_fine_tuning_refuses_what_does_not_fit(run):

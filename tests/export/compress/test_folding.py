@@ -69,6 +69,13 @@ def read_twice(x):
     return layers.BatchNormalization()(y) + y
 
 
+class Doubling(layers.Conv2D):
+    """A subclass may do anything with what it inherits."""
+
+    def call(self, x):
+        return 2.0 * super().call(x) + 1.0
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -76,6 +83,7 @@ def read_twice(x):
         read_twice,
         lambda x: layers.Conv2D(3, 1)(layers.BatchNormalization()(x)),
         lambda x: layers.BatchNormalization()(layers.Conv2D(3, 1, activation="relu")(x)),
+        lambda x: layers.BatchNormalization()(Doubling(3, 1)(x)),
         lambda x: layers.BatchNormalization(axis=1)(layers.Conv2D(3, 1)(x)),
         lambda x: layers.BatchNormalization()(layers.Conv2D(3, 1)(x), training=True),
     ],

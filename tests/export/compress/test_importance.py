@@ -70,8 +70,7 @@ BATCHES = [
 def test_taylor_is_gradient_times_activation(norm):
     model = chain(norm)
     source = model.get_layer("norm" if norm else "hidden")
-    if norm:
-        source.beta.assign([0.3, -0.2, 0.1, 0.4])
+    (source.beta if norm else source.bias).assign([0.3, -0.2, 0.1, 0.4])
     first = keras.Model(model.input, source.output)
     expected = np.zeros(4)
     for inputs, targets in BATCHES:
@@ -117,3 +116,25 @@ def test_every_measure_prunes_a_model_of_all_kinds():
     batch = np.ones((2, 16, 16), "float32"), np.zeros((2, 2), "float32")
     for importance in ("l1", "l2", "geometric_median", "batch_norm", taylor(squared, [batch])):
         assert prune_channels(model, 0.5, importance=importance).count_params() < 0.6 * model.count_params()
+
+
+def masked_attention(x):
+    return layers.MultiHeadAttention(2, 4)(x, x, attention_mask=keras.ops.ones_like(x[..., :6]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        masked_attention,
+        lambda x: layers.MultiHeadAttention(2, 4, use_gate=True)(x, x),
+        lambda x: layers.Reshape((6, 12))(layers.MultiHeadAttention(2, 4, output_shape=(3, 4))(x, x)),
+        lambda x: layers.Conv1D(5, 1, data_format="channels_first")(x),
+        lambda x: layers.DepthwiseConv1D(1, data_format="channels_first")(x),
+    ],
+)
+@pytest.mark.parametrize("importance", ["l1", taylor(squared, BATCHES[:1])])
+def test_kernels_of_calls_that_are_not_understood_have_no_say(body, importance):
+    inputs = keras.Input((3,))
+    x = body(layers.Reshape((6, 8))(layers.Dense(48)(inputs)))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(8, name="hidden")(layers.GlobalAveragePooling1D()(x))))
+    assert prune_channels(model, 0.5, multiple=1, importance=importance).get_layer("hidden").units == 4

@@ -72,6 +72,38 @@ def test_it_loads_in_safe_mode_and_goes_on_learning(tmp_path):
     assert float_islands(again) == []
 
 
+def called_again_beside_its_namesake(x):
+    relu = layers.ReLU(name="re_lu")
+    return layers.ReLU(name="re_lu_1")(relu(relu(x + x) - x) * x)
+
+
+def two_models_of_the_same_names(x):
+    for name in ("a", "b"):
+        inner = keras.Input((8, 8, 4))
+        x = keras.Model(inner, layers.Conv2D(4, 1, activation="relu", name="conv1")(inner), name=name)(x)
+    return x
+
+
+def one_model_twice(x):
+    inner = keras.Input((8, 8, 4))
+    twice = keras.Model(inner, layers.Conv2D(4, 1)(inner) + 3.0)
+    return twice(twice(x))
+
+
+def several_outputs(x):
+    return keras.ops.concatenate([layers.Conv2D(2, 1)(half) for half in keras.ops.split(x, 2, axis=-1)], axis=-1)
+
+
+@pytest.mark.parametrize(
+    "body", [called_again_beside_its_namesake, two_models_of_the_same_names, one_model_twice, several_outputs]
+)
+def test_every_range_has_a_name_of_its_own(body):
+    image = keras.Input((8, 8, 4), name="image")
+    aware = quantize_aware(keras.Model(image, layers.Conv2D(3, 1)(body(layers.Conv2D(4, 1)(image)))))
+    assert np.shape(tf.function(aware)(np.zeros((1, 8, 8, 4), "float32")))[1:] == (8, 8, 3)  # scopes may have no @
+    assert strip_quantization(aware).output_shape == aware.output_shape
+
+
 def test_a_model_that_is_quantised_already():
     with pytest.raises(UserError, match="already quantised; give the float model"):
         quantize_aware(quantize_aware(every_rule()))

@@ -78,7 +78,7 @@ def test_a_layer_that_is_shared_keeps_one_kernel_and_has_a_range_at_each_place()
     for _ in range(2):
         x = layers.ReLU()(norm(conv(x)))
     aware = ready(keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x))))
-    assert {"shared_range", "shared_1_range"} <= {layer.name for layer in aware.layers}
+    assert {"shared_range", "shared.1_range"} <= {layer.name for layer in aware.layers}
     content = convert_quantized(aware, identity)
     assert {operator.outputs[0].dtype for operator in flatbuffer.operators(content)} == {"int8"}
     assert steps_apart(aware, content, pictures()) <= 1

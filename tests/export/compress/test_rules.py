@@ -178,6 +178,7 @@ UNKNOWN = {
     "softmax": (softmax_over_channels, "stem", r"\(Softmax\), which has no rule"),
     "softmax inside": (softmax_in_the_kernel_layer, "soft", "has the activation softmax, over all channels"),
     "vector": (lambda x: x * np.arange(16.0, dtype="float32"), "stem", r"\(Multiply\), which has no rule"),
+    "vector offset": (lambda x: layers.Rescaling(2.0, np.arange(16.0))(x), "stem", r"(Rescaling), which has no rule"),
     "slice": (lambda x: x[..., 4:12], "stem", r"\(GetItem\), which has no rule"),
     "transposed": (lambda x: layers.Permute((3, 1, 2))(x), "stem", r"\(Permute\), which has no rule"),
     "norm over height": (lambda x: layers.LayerNormalization(axis=(1, 3))(x), "stem", r"\(LayerNormalization\)"),

@@ -89,6 +89,14 @@ def test_clusters_and_flags_compose(base, tmp_path):
     assert list(history["epoch"]) == [1]
 
 
+def test_a_pattern_needs_no_target_and_no_quotes(base, tmp_path):
+    experiment = planned(base, None, "compress.sparsity={pattern: 2:4, epochs: 0}")
+    assert experiment.compress.sparsity.pattern == "2:4"
+    assert max(sparsity_of(load_model(compress_run(experiment, tmp_path / "half"))).values()) == 0.5
+    usual = compress_run(planned(base, None, "compress.sparsity={epochs: 0}"), tmp_path / "usual")
+    assert max(sparsity_of(load_model(usual)).values()) == pytest.approx(0.8, abs=1e-3)
+
+
 def test_an_interrupted_compression_goes_on_with_the_next_stage(base, tmp_path, monkeypatch):
     experiment = planned(base, "small", "compress.channels.rounds=1")
     call, trained = Finetuning.__call__, []

@@ -5,12 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import Run, UserError, compress
+from pipeline import Experiment, Run, UserError, compress
 from pipeline.budget import Budget
+from pipeline.export.compress import prune_iteratively, reasons
 from pipeline.export.compress.candidates import NUMBERS, RATIOS, Structure, propose, weigh
 from pipeline.export.compress.resolution import at_resolution, enlarging
-from pipeline.export.compress.search import judge, search
+from pipeline.export.compress.search import Choice, judge, search
 from pipeline.registry import MODELS, TASKS
+from pipeline.sections import Channels
 
 
 @pytest.fixture
@@ -52,8 +54,51 @@ def test_structures_are_smaller_and_what_cannot_shrink_keeps_its_images():
     sizes = [model.count_params() for one, model in found.items() if one.image_size == (32, 32)]
     assert sizes == sorted(set(sizes), reverse=True)
     assert 3 <= len(sizes) <= len(RATIOS)
+    assert [one.image_size for one in found if not one.ratio] == [(32, 32)]
     flattening = propose(MODELS.build("lenet5", (32, 32, 1), 5))
     assert {one.image_size for one in flattening} == {(32, 32)}
+
+
+def small(size: int, channels: int = 16, *, head: bool = True) -> keras.Model:
+    """Return a network of one prunable convolution, with scores or masks as its output."""
+    image = keras.Input((size, size, 3))
+    x = keras.layers.Conv2D(channels, 3, padding="same", name="conv")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x) if head else x
+    return keras.Model(image, keras.layers.Dense(2)(x))
+
+
+def test_a_model_keeps_its_own_image_size_whatever_it_is():
+    assert {one.image_size for one in propose(small(36))} == {(36, 36), (24, 24)}
+    assert {one.image_size for one in propose(small(28))} == {(28, 28)}
+
+
+def test_masks_keep_their_size():
+    assert {one.image_size for one in propose(small(64, head=False))} == {(64, 64)}
+
+
+@pytest.mark.parametrize("options", [{"rounds": 2}, {"multiple": 1}, {"rounds": 3, "scope": "global", "multiple": 4}])
+def test_structures_are_those_that_the_planned_rounds_leave(options, monkeypatch):
+    monkeypatch.setattr("pipeline.export.compress.candidates.RATIOS", (0.0, 0.75))
+    model, planned = small(24, 40), Channels(**options)
+    pruning = planned.model_dump(include={"importance", "scope", "multiple"})
+    expected = prune_iteratively(model, 0.75, planned.rounds, lambda smaller: smaller, **pruning)
+    found = propose(model, planned)[Structure(0.75, (24, 24))]
+    assert found.get_layer("conv").filters == expected.get_layer("conv").filters
+
+
+def lossy(rows: list[tuple[str, float, int, float]]) -> pd.DataFrame:
+    return points(rows).assign(difference_low=-9.0, difference_high=-1.0, n=100)
+
+
+def test_of_lossy_files_only_those_that_fit_are_named():
+    table = lossy([("base int8", 0.0, 900, 1.0), ("large", -1.0, 800, 1.0), ("fits", -4.0, 400, 0.1)])
+    assert "the best is fits, which changes the score by -4.00" in reasons.too_lossy(table, Budget(size=500, drop=0.5))
+
+
+def test_files_that_outgrow_the_budget_in_training_are_no_loss_of_accuracy():
+    table = lossy([("base int8", 0.0, 900, 1.0), ("a", -1.0, 520, 1.1), ("b", -1.0, 510, 1.5)])
+    reason = reasons.too_lossy(table, Budget(size=500, latency=1.0, drop=0.5))
+    assert "is over a limit when trained; the nearest is a with 520 bytes and 1.1 ms, 10.0% over" in reason
 
 
 def test_fewer_channels_and_bits_weigh_less(tmp_path):
@@ -93,6 +138,63 @@ def test_a_budget_makes_a_run_within_it_and_is_not_searched_twice(few_structures
     assert "How it was chosen" in made.run.report_path.read_text(encoding="utf-8")
     monkeypatch.setattr("pipeline.export.compress.compress.search", None)  # would fail if it were called
     assert compress(digits_run, tmp_path / "out", budget="size<20kB, drop<60pp", overrides=short).run == made.run
+    with pytest.raises(UserError, match=r"out is not the run of this search \(overrides differ\); give --force"):
+        compress(digits_run, tmp_path / "out", budget="size<20kB, drop<60pp", overrides=[*short, "train.ema=0.9"])
+
+
+@pytest.fixture
+def unread(tmp_path) -> Run:
+    """Return a run whose model nobody looks at."""
+    run = Run.create(tmp_path / "base", Experiment.load("digits"))
+    run.model_path.write_bytes(b"model")
+    return run
+
+
+def test_what_was_found_is_made_whatever_else_is_set(unread, tmp_path, monkeypatch):
+    found = ["compress.channels.ratio=0.75", "compress.qat=null", "data.image_size=[16, 16]"]
+    choice = Choice(found, "w4a8", pd.DataFrame(), "chosen: it")
+    made = []
+
+    def stop(experiment, out, *, force):
+        made.append(experiment)
+        raise UserError("stopped")
+
+    monkeypatch.setattr("pipeline.export.compress.compress.search", lambda *_, **__: choice)
+    monkeypatch.setattr("pipeline.export.compress.compress.compress_run", stop)
+    more = ["compress.channels={epochs: 3}", "compress.qat.epochs=2", "export.variants=[float32]"]
+    with pytest.raises(UserError, match="stopped"):
+        compress(unread, tmp_path / "out", budget="size<1kB", overrides=more)
+    [experiment] = made
+    assert (experiment.compress.channels.ratio, experiment.compress.channels.epochs) == (0.75, 3)
+    assert experiment.compress.qat is None
+    assert experiment.export.variants == ["float32", "w4a8"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["compress.qat.bits=8", "compress.channels.ratio=0.5", "compress.channels={ratio: 0.5}", "data.image_size=[16,16]"],
+)
+def test_what_a_budget_finds_cannot_be_set_beside_it(override, unread, tmp_path):
+    with pytest.raises(UserError, match=r"a budget finds .* by itself; leave out .*, or the budget") as raised:
+        compress(unread, tmp_path / "out", budget="size<1kB", overrides=[override])
+    assert raised.value.usage
+
+
+def test_a_search_that_could_not_be_written_is_not_begun(unread, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.export.compress.compress.search", None)  # would fail if it were called
+    for budget in ("size<1kB", None):
+        with pytest.raises(UserError, match="is the run to compress; give another folder as --out"):
+            compress(unread, unread.path, recipe="small", budget=budget, force=True)
+    assert unread.finished
+    other = Run.create(tmp_path / "other", unread.experiment)
+    with pytest.raises(
+        UserError, match=r"other is not the run of this search \(budget, base, recipe, overrides differ\)"
+    ):
+        compress(unread, other.path, budget="size<1kB")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "text").write_text("mine")
+    with pytest.raises(UserError, match="notes exists and is not a run; give another --out"):
+        compress(unread, tmp_path / "notes", budget="size<1kB", force=True)
 
 
 def test_a_budget_that_cannot_be_met_says_what_can(digits_run):
@@ -100,7 +202,7 @@ def test_a_budget_that_cannot_be_met_says_what_can(digits_run):
         UserError, match=r"nothing is within size < 100 B: the smallest file has [\d,]+ bytes and takes"
     ):
         search(digits_run, Budget(size=100))
-    with pytest.raises(UserError, match=r"no file within .*: of those that are small and fast enough, the best is"):
+    with pytest.raises(UserError, match=r"no file within .*: what was small and fast enough untrained is over a limit"):
         search(digits_run, Budget(size=6_500, drop=1e-9), epochs=1)
 
 

@@ -181,6 +181,16 @@ def test_a_schedule_raises_the_sparsity_in_the_loop_and_resumes_exactly(tmp_path
         np.testing.assert_array_equal(kernel, kernels(resumed)[name])
 
 
+@pytest.mark.parametrize(("target", "pattern"), [(0.75, "unstructured"), (0.02, "unstructured"), (0.6, "4x1")])
+def test_what_was_reached_is_known_from_the_mask(target, pattern):
+    sparse = sparsify(network(), target, pattern=pattern, initial=0.0)
+    for weights in constrained(sparse, KeepZeros):
+        assert not weights.constraint.grown(weights)
+        weights.constraint.prune(weights, target)
+        weights.assign(weights.constraint(weights))
+        assert weights.constraint.grown(weights)
+
+
 def test_a_schedule_in_fit():
     sparse = sparsify(network(), pattern="2:4", initial=0.0)
     x, y = images(sparse, 32), np.zeros(32)
