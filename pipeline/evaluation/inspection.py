@@ -10,6 +10,7 @@ import tensorflow as tf
 from pipeline.errors import UserError
 from pipeline.evaluation import figures
 from pipeline.evaluation.scoring import load_model
+from pipeline.models.files import load_model_file
 from pipeline.models.inspect import Field, activation_memory, layer_costs, receptive_fields
 from pipeline.models.stages import stages
 from pipeline.registry import MODELS
@@ -35,10 +36,7 @@ def open_model(subject: str) -> keras.Model:
 def _open(subject: str) -> keras.Model:
     path = Path(subject)
     if path.suffix == ".keras":
-        try:
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            raise UserError(f"{path} cannot be loaded: {str(error).strip().partition(chr(10))[0]}") from None
+        return load_model_file(path, "give another, a run or the name of a model")
     if path.is_dir() or subject not in MODELS.names():
         if not path.exists():
             raise UserError(

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pipeline.errors import UserError
 from pipeline.evaluation.statistics import Interval, interval
+from pipeline.models.files import load_model_file
 from pipeline.registry import TASKS
 from pipeline.runs import Run, write_atomically
 from pipeline.tasks.base import Scores, Task, join
@@ -65,11 +66,7 @@ def scoring_task(name: str, classes: Sequence[str], options: Mapping[str, Any]) 
 
 def load_model(run: Run) -> keras.Model:
     """Load a run's Keras model; raises UserError when the file cannot be read."""
-    try:
-        return keras.saving.load_model(run.model_path, compile=False, safe_mode=True)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{run.model_path} cannot be loaded ({reason}); train again with --force") from error
+    return load_model_file(run.model_path, "train again with --force")
 
 
 def save_scores(folder: Path, scored: Scored) -> None:

@@ -4,9 +4,6 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import keras
-
-import pipeline.models.layers  # noqa: F401  a run's model may hold them
 from pipeline.errors import UserError
 from pipeline.runs import Run
 
@@ -22,15 +19,6 @@ def model_file(path: Path | str, what: str) -> Path:
     if not path.is_file():
         raise UserError(f"there is no {what} at {path}; give a finished run or a .keras file")
     return path
-
-
-def load_file(file: Path) -> keras.Model:
-    """Load a .keras or .h5 file; code inside it is never run. Raises UserError for what is no model."""
-    try:
-        return keras.saving.load_model(file, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{file} cannot be read as a Keras model ({reason}); give a run or a .keras file") from None
 
 
 def origin(path: Path | str, what: str) -> dict[str, str]:

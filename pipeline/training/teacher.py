@@ -10,8 +10,9 @@ import numpy as np
 from keras import ops
 
 from pipeline.errors import UserError
+from pipeline.models.files import load_model_file
 from pipeline.runs import Run
-from pipeline.training.learned import load_file, model_file
+from pipeline.training.learned import model_file
 
 TEACHER = "teacher"
 
@@ -26,7 +27,7 @@ def open_teacher(path: Path | str, classes: Sequence[str] | None = None) -> kera
     if folder.is_dir() and classes is not None and Run(folder).classes != tuple(classes):
         theirs, ours = (", ".join(map(repr, names)) for names in (Run(folder).classes, classes))
         raise UserError(f"the teacher {path} was trained on the classes {theirs}; the student's are {ours}")
-    return load_file(file)
+    return load_model_file(file, "give a run or a .keras file")
 
 
 class Teacher(keras.layers.Layer):

@@ -5,9 +5,10 @@ from pathlib import Path
 import keras
 
 from pipeline.errors import UserError
+from pipeline.models.files import load_model_file
 from pipeline.models.transfer import Group, adopt, groups
 from pipeline.sections import Transfer
-from pipeline.training.learned import load_file, model_file
+from pipeline.training.learned import model_file
 
 
 def start(transfer: Transfer, model: keras.Model, run: Path) -> list[Group]:
@@ -21,4 +22,5 @@ def start(transfer: Transfer, model: keras.Model, run: Path) -> list[Group]:
     path = model_file(transfer.base, "transfer.base")
     if path.resolve().is_relative_to(run.resolve()):
         raise UserError(f"{run} is the run to start from; give another --run", usage=True)
-    return groups(model, adopt(model, load_file(path), f"transfer.base: {transfer.base}"))
+    base = load_model_file(path, "give a run or a .keras file")
+    return groups(model, adopt(model, base, f"transfer.base: {transfer.base}"))

@@ -131,7 +131,7 @@ def test_a_run_that_is_none_or_damaged_is_said(digits_run, tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         evaluate(tmp_path / "nothing")
     digits_run.model_path.write_bytes(b"not a model")
-    with pytest.raises(UserError, match=r"model.keras cannot be loaded"):
+    with pytest.raises(UserError, match=r"model.keras cannot be read as a Keras model"):
         evaluate(Run.open(digits_run.path))
 
 

@@ -103,7 +103,7 @@ def test_models_come_from_names_runs_and_files(model, make_run, tmp_path):
     model.save(tmp_path / "mine.keras")
     assert inspection.open_model(str(tmp_path / "mine.keras")).count_params() == model.count_params()
     (tmp_path / "broken.keras").write_text("nothing")
-    with pytest.raises(UserError, match=r"broken\.keras cannot be loaded"):
+    with pytest.raises(UserError, match=r"broken\.keras cannot be read as a Keras model"):
         inspection.open_model(str(tmp_path / "broken.keras"))
     with pytest.raises(UserError, match="is not a run"):
         inspection.open_model(str(tmp_path))

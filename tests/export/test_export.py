@@ -220,7 +220,7 @@ def test_unfinished_run_and_unreadable_model_are_one_sentence(exported, tmp_path
     with user_error("has not finished training"):
         export(run.path)
     run.model_path.write_bytes(exported.run.model_path.read_bytes()[:1000])
-    with user_error("model.keras", "cannot be loaded"):
+    with user_error("model.keras", "cannot be read as a Keras model"):
         export(run.path)
 
 

@@ -22,6 +22,7 @@ from pipeline.export.compress.patterns import read_pattern
 from pipeline.export.compress.quantize_aware import calibrated, is_quantized
 from pipeline.export.compress.resolution import at_resolution
 from pipeline.export.compress.sparsity import KeepZeros, sparsify
+from pipeline.models.files import load_model_file
 from pipeline.runs import Run, write_atomically
 from pipeline.sections import Channels, Compress, Qat, Sparsity, Tuned
 from pipeline.training.callbacks import write_history
@@ -89,7 +90,7 @@ class _Compression:
             place = folder / f"{number:02}-{name}"
             saved = place / "model.keras"
             if saved.is_file():
-                model = keras.saving.load_model(saved, compile=False, safe_mode=True)
+                model = load_model_file(saved, "compress again with --force")
                 continue
             log.info("compressing: %s", name.replace("_", " "))
             model = stage(model, place)
