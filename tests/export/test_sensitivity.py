@@ -1,5 +1,6 @@
 """One layer at a time in int8: the broken one comes first, and `mixed` leaves as few in float as it takes."""
 
+import dataclasses
 import shutil
 
 import keras
@@ -87,7 +88,9 @@ def test_the_broken_layer_is_ranked_first(spoilt, calibration):
 
 
 def test_mixed_leaves_just_the_broken_layer_in_float(spoilt, calibration, trial):
-    content = mixed(spoilt, calibration, trial)
+    # The sound layers' rounding may cost the answers to 2 of the 200 images, as a training falls out; the spoilt one's
+    # costs half of them.
+    content = mixed(spoilt, calibration, dataclasses.replace(trial, margin=2.0))
     assert in_float(content) == ["spoilt"]
     assert read(recipes.int8(spoilt, calibration)) < 0.5
     assert read(content) > read(spoilt) - 0.01

@@ -11,9 +11,9 @@ from seeding import set_seed
 
 from pipeline.errors import UserError
 from pipeline.export.compress import prune_channels
+from pipeline.models.files import load_model_file
 from pipeline.models.stages import stages
 from pipeline.registry import MODELS
-from pipeline.training import learned
 
 NAMES = [name for name in MODELS.names() if name.startswith("hub:")]
 SCALE, OFFSET = [0.017, 0.018, 0.019], [-2.1, -2.0, -1.8]
@@ -71,7 +71,7 @@ def test_the_model_needs_no_keras_hub_and_is_pruned(folder, tmp_path):
     model = build("hub:resnet_18_imagenet", folder)
     assert {type(layer).__module__.partition(".")[0] for layer in model.layers} == {"keras"}
     model.save(tmp_path / "model.keras")
-    assert learned.load_file(tmp_path / "model.keras").output.dtype == "float32"
+    assert load_model_file(tmp_path / "model.keras", "").output.dtype == "float32"
     assert prune_channels(model, 0.5).count_params() < 0.35 * model.count_params()
 
 

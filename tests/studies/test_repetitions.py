@@ -96,7 +96,7 @@ def test_every_override_leaves_out_what_it_says():
         "cifar10_folder",
         [
             *("train.ema=0.9", "train.clip_norm=1.0", "task.focal_gamma=2", "task.class_weights=balanced"),
-            *("data.pseudo={images: more, labels: a.csv}", "train.curriculum.easy_first.scores=scores.npz"),
+            *("data.pseudo={images: more, labels: a.csv}", "train.curriculum.sizes=[{size: [16, 16], share: 0.5}]"),
         ],
     )
     found = ingredients(everything)
