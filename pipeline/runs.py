@@ -49,13 +49,17 @@ class Run:
             run._check_format()
             run._check_same(experiment)
             return run
-        elif run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-            raise UserError(f"{run.path} exists and is not a run; give another --run")
+        run.require_no_other()
         with saving_to(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
         run.note(**environment())
         write_atomically(run.experiment_path, experiment.to_yaml())
         return run
+
+    def require_no_other(self) -> None:
+        """Raise UserError when the folder holds something that is no run."""
+        if not self.is_run and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(f"{self.path} exists and is not a run; name another folder")
 
     @classmethod
     def open(cls, path: Path | str) -> Self:

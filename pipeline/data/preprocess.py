@@ -105,6 +105,8 @@ class Preprocess:
     def to_json(self) -> str:
         """Write preprocess.json: all that a client needs to make the same pixels."""
         note = {
+            "orientation": "turned upright by the EXIF tag, before all else",
+            "transparency": "dropped",
             "color": "RGB" if self.channels == 3 else "grey: 0.299 R + 0.587 G + 0.114 B",
             "filter": "bilinear (triangle), antialiased, half-pixel centres, rounded to integers",
             "offset": "floor((image_size - scaled) / 2), black outside",

@@ -112,7 +112,9 @@ def write_certificate(folder: Path, gates: Mapping[str, Sequence[Gate]], about: 
 
 def digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a folder but the certificate, by its path in the folder."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / FILE)
+    compiled = folder / "clients" / "__pycache__"  # Python writes it where client.py is imported
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent != compiled)
+    paths = sorted(path for path in files if path != folder / FILE)
     return {path.relative_to(folder).as_posix(): sha256(path.read_bytes()) for path in paths}
 
 

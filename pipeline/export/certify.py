@@ -11,6 +11,7 @@ from pipeline.export.certificate import Certificate, sha256, write_certificate
 from pipeline.export.gates import Gate, deterministic_gate, latency_gate, repeatable_gates
 from pipeline.export.golden import replay
 from pipeline.export.handover import write_card, write_clients
+from pipeline.export.interpreter import LiteModel
 from pipeline.export.latency import Latency
 from pipeline.export.metadata import Facts
 from pipeline.runs import Run, environment
@@ -51,7 +52,11 @@ def certify(run: Run, experiment: Experiment, evidence: Evidence) -> Certificate
     answered = replay(run.export_dir)
     gates = {variant: _gates(variant, evidence, answered[variant], about["margin"]) for variant in evidence.paths}
     verdicts = Certificate(gates, about, {}).variants()
-    write_card(run.export_dir, experiment, evidence.parameters, evidence.facts, evidence.results, verdicts, command)
+    models = {variant: LiteModel.open(path) for variant, path in evidence.paths.items()}
+    ports = {variant: (model.input, model.output) for variant, model in models.items()}
+    write_card(
+        run.export_dir, experiment, evidence.parameters, evidence.facts, evidence.results, ports, verdicts, command
+    )
     write_clients(run.export_dir, evidence.facts, experiment.data.resize, list(evidence.paths))
     return write_certificate(run.export_dir, gates, about)
 

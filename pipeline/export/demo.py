@@ -16,12 +16,13 @@ from pipeline.export.bundle import require_whole
 from pipeline.export.golden import FLOAT_ANSWER, HYBRID_ANSWER
 from pipeline.export.interpreter import LiteModel
 from pipeline.export.loopback import Page, Server
+from pipeline.export.metadata import LABELS, split_labels
 from pipeline.export.npm import install
 from pipeline.tasks.drawing import palette
 
 log = logging.getLogger(__name__)
 
-_LABELS, _PREPROCESS, _GOLDEN = "labels.txt", "preprocess.json", "golden.json"
+_PREPROCESS, _GOLDEN = "preprocess.json", "golden.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.tflite")  # a dot begins what was never finished
 _KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -80,18 +81,18 @@ def _find_bundle(source: Path) -> Path | zipfile.Path:
 
 def _read_facts(bundle: Path | zipfile.Path, source: Path, chosen: str | None) -> dict[str, Any]:
     """Return what the page must know of the files and cannot read from them itself."""
-    for name in (_LABELS, _PREPROCESS):
+    for name in (LABELS, _PREPROCESS):
         if not (bundle / name).is_file():
             raise UserError(f"{source} has no {name} beside its .tflite files; export the run again")
     paths = [entry for entry in bundle.iterdir() if _FILE_NAME.fullmatch(entry.name)]
     paths.sort(key=lambda path: (path.name != "float32.tflite", path.name))
-    labels = (bundle / _LABELS).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    labels = split_labels((bundle / LABELS).read_text(encoding="utf-8"))
     variants = [_describe(path, len(labels)) for path in paths]
     names = [variant["name"] for variant in variants]
     if chosen is not None and chosen not in names:
         raise UserError(f"{source} has no variant {chosen!r}; it has {', '.join(names)}", usage=True)
     golden = [_GOLDEN] if (bundle / _GOLDEN).is_file() else []
-    files = [_LABELS, _PREPROCESS, *golden, *(path.name for path in paths)]
+    files = [LABELS, _PREPROCESS, *golden, *(path.name for path in paths)]
     return {
         "title": _title(source.resolve()),
         "variants": variants,
@@ -154,11 +155,11 @@ def _output_step(content: bytes) -> float:
     return 0.0
 
 
-def labels_inside(content: bytes) -> list[str] | None:
+def labels_inside(content: bytes) -> tuple[str, ...] | None:
     """Return the labels in the zip archive behind a .tflite file, where mobile clients look; None if it has none."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return archive.read(_LABELS).decode().removesuffix("\n").split("\n")
+            return split_labels(archive.read(LABELS).decode())
     except (zipfile.BadZipFile, KeyError):
         return None
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTP_PORT
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
@@ -78,7 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         # A foreign page can make its own name point to this machine; the browser then still sends that name.
-        hosts = {f"{name}:{self.server.server_port}" for name in (ADDRESS, "localhost")}
+        # Browsers leave the protocol's own port out.
+        port = "" if self.server.server_port == HTTP_PORT else f":{self.server.server_port}"
+        hosts = {f"{name}{port}" for name in (ADDRESS, "localhost")}
         if self.headers.get("Host") not in hosts:
             return self._send(HTTPStatus.FORBIDDEN, b"this server answers to its own name only\n")
         page = self.server.pages.get(self.path.partition("?")[0])

@@ -70,6 +70,11 @@ class Facts:
         )
 
 
+def split_labels(text: str) -> tuple[str, ...]:
+    """Return the labels of a labels.txt, one per line; its last line may end or not."""
+    return tuple(text.removesuffix("\n").split("\n"))
+
+
 def describe(content: bytes, facts: Facts) -> bytes:
     """Return the file with metadata; equal arguments give equal bytes, and large buffers stay aligned to 16."""
     model = flatbuffer.read(content)
@@ -116,6 +121,6 @@ def _metadata(facts: Facts) -> dict:
 def _read_labels(content: bytes, name: str) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return tuple(archive.read(name).decode().split("\n"))
+            return split_labels(archive.read(name).decode())
     except (zipfile.BadZipFile, KeyError, UnicodeDecodeError):
         raise UserError(f"the labels that the metadata names ({name}) are not in the file; export it again") from None

@@ -72,16 +72,17 @@ def _open_run(path: Path) -> _Opened:
 
 def _open_file(path: Path) -> _Opened:
     from pipeline.export.interpreter import LiteModel
+    from pipeline.export.metadata import LABELS, split_labels
 
     if path.suffix != ".tflite":
         raise UserError(f"{path} is neither a run folder nor a .tflite file", usage=True)
     texts = {}
-    for name in ("labels.txt", "preprocess.json"):
+    for name in (LABELS, "preprocess.json"):
         beside = path.parent / name
         if not beside.is_file():
             raise UserError(f"{path} has no {name} beside it; keep it with the files that pipeline export wrote")
         texts[name] = beside.read_text(encoding="utf-8")
-    model, labels = LiteModel.open(path), tuple(texts["labels.txt"].removesuffix("\n").split("\n"))
+    model, labels = LiteModel.open(path), split_labels(texts[LABELS])
     if model.output.shape[-1] != len(labels):
         raise UserError(f"{path} gives {model.output.shape[-1]} classes, but labels.txt beside it has {len(labels)}")
     return model.predict, Preprocess.from_json(texts["preprocess.json"]), labels

@@ -16,7 +16,7 @@ from pipeline.export.bundle import unpack
 from pipeline.export.certificate import Certificate, digests
 from pipeline.export.gates import Gate, repeatable_gates
 from pipeline.export.golden import replay
-from pipeline.export.metadata import Facts
+from pipeline.export.metadata import LABELS, Facts, split_labels
 from pipeline.export.results import judge
 from pipeline.runs import Run
 
@@ -106,7 +106,7 @@ def _files(folder: Path, certificate: Certificate) -> Check:
 
 def _facts(folder: Path, certificate: Certificate) -> Facts:
     preprocess = Preprocess.from_json((folder / "preprocess.json").read_text(encoding="utf-8"))
-    labels = tuple((folder / "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    labels = split_labels((folder / LABELS).read_text(encoding="utf-8"))
     shape = json.loads((folder / "golden.json").read_text(encoding="utf-8"))["output_shape"]
     name = certificate.about["model"]["name"]
     return Facts(name, labels, preprocess.image_size, preprocess.channels, masks=len(shape) == 3)

@@ -51,6 +51,16 @@ def wrong(folder: Path) -> list[tuple[str, str]]:
     return [(one.of, one.name) for one in verify(folder) if not one.holds]
 
 
+def test_what_python_compiles_of_its_client_is_no_change(bundle):
+    compiled = bundle / "clients" / "__pycache__" / "client.pyc"
+    compiled.parent.mkdir()
+    compiled.write_bytes(b"")
+    assert wrong(bundle) == []
+    (bundle / "__pycache__").mkdir()
+    (bundle / "__pycache__" / "other.pyc").write_bytes(b"")
+    assert wrong(bundle) == [("bundle", "files")]
+
+
 def test_every_file_has_every_gate(exported):
     certificate = exported.certificate
     assert list(certificate.gates) == exported.run.experiment.export.variants

@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline.config import Experiment
 from pipeline.data.preprocess import Preprocess
 from pipeline.export.handover import CLIENTS, write_card, write_clients
+from pipeline.export.interpreter import Port
 from pipeline.export.metadata import Facts
 
 MEDIAPIPE = "MediaPipeClient.kt"
@@ -91,13 +92,31 @@ def test_the_python_client_resizes_as_the_model_was_trained(exported, tmp_path, 
         shutil.copy(exported.run.export_dir / name, tmp_path)
     colours = np.random.default_rng(1).integers(0, 256, (9, 13, 3), np.uint8)
     Image.fromarray(colours).resize((130, 90), Image.BICUBIC).save(tmp_path / "photo.png")
-    code = "import client, numpy; numpy.save('found.npy', client.read('photo.png'))"
-    environment = os.environ | {"PYTHONPATH": "clients"}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
-    found = np.load(tmp_path / "found.npy").astype(int)
+    found = read_by_client(tmp_path)
     wanted = Preprocess((24, 32), 3, resize).read_file(tmp_path / "photo.png").astype(int)
     assert np.abs(found - wanted).max() <= 1
     assert np.mean(found == wanted) > 0.9
+
+
+def test_the_python_client_keeps_the_high_byte_of_sixteen_bits(exported, tmp_path):
+    write_clients(
+        tmp_path, Facts.read((exported.run.export_dir / "float32.tflite").read_bytes()), "stretch", ["float32"]
+    )
+    for name in ("float32.tflite", "labels.txt"):
+        shutil.copy(exported.run.export_dir / name, tmp_path)
+    values = np.random.default_rng(2).integers(0, 65536, (40, 52), np.uint16)
+    Image.fromarray(values).save(tmp_path / "photo.png")
+    found = read_by_client(tmp_path)
+    wanted = Preprocess(found.shape[:2], 1).read_file(tmp_path / "photo.png").astype(int)
+    assert np.abs(found - wanted).max() <= 1
+
+
+def read_by_client(folder: Path) -> np.ndarray:
+    """Read photo.png with the folder's client."""
+    code = "import client, numpy; numpy.save('found.npy', client.read('photo.png'))"
+    environment = os.environ | {"PYTHONPATH": "clients"}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, env=environment)
+    return np.load(folder / "found.npy").astype(int)
 
 
 def test_every_client_names_this_model(exported):
@@ -116,9 +135,18 @@ def test_clients_of_bytes_and_masks_and_of_nothing(tmp_path):
     assert {path.name for path in write_clients(tmp_path, facts, "stretch", ["int8", "uint8"])} == set(CLIENTS)
     assert "Uint8Array.from(pixels)" in (tmp_path / "clients" / "client.mjs").read_text()
     assert "ImageSegmenter" in (tmp_path / "clients" / MEDIAPIPE).read_text()
+    assert "shares of the pixels" in (tmp_path / "clients" / "client.py").read_text()
+    assert ".setMaxResults" not in (tmp_path / "clients" / MEDIAPIPE).read_text()
     assert "output + 192" in (tmp_path / "clients" / "client.cc").read_text()
     assert write_clients(tmp_path, facts, "stretch", ["int8"]) == []
     assert list((tmp_path / "clients").iterdir()) == []
+
+
+def test_clients_of_several_heads_answer_for_each(tmp_path):
+    facts = Facts("any", ("hue=red", "hue=blue", "size=small", "size=large", "size=huge"), (24, 32), 3, masks=False)
+    write_clients(tmp_path, facts, "stretch", ["float32"])
+    assert ".setMaxResults(-1)" in (tmp_path / "clients" / MEDIAPIPE).read_text()
+    assert "for start, end in [(0, 2), (2, 5)]]" in (tmp_path / "clients" / "client.py").read_text()
 
 
 @pytest.mark.parametrize("resize", ["crop", "pad"])
@@ -129,30 +157,50 @@ def test_mediapipe_has_a_client_only_where_images_are_stretched(tmp_path, resize
     assert not (tmp_path / "clients" / MEDIAPIPE).exists()
 
 
+FLOATS = Port(0, (1, 10), np.dtype("float32"), 0.0, 0)
+BYTES = Port(0, (1, 10), np.dtype("int8"), 1.0, -128), Port(1, (1, 10), np.dtype("int8"), 1 / 256, -128)
+WORDS = Port(0, (1, 10), np.dtype("int16"), 255 / 32767, 0), Port(1, (1, 10), np.dtype("int16"), 1 / 32768, 0)
+PORTS = {"float32": (FLOATS, FLOATS), "int8": BYTES, "int16x8": WORDS}
+
+
 def card(folder: Path, variant: str, labels: tuple[str, ...], command: str) -> str:
     row = {"variant": variant, "file": f"{variant}.tflite", "bytes": 1000, "measure": "accuracy", "n": 100}
     row |= dict.fromkeys(("score", "low", "high", "difference", "difference_low", "difference_high"), 0.5)
     facts = Facts("any", labels, (24, 32), 3, masks=False)
     experiment = Experiment.load("digits")
-    path = write_card(folder, experiment, 10, facts, pd.DataFrame([row]), {variant: "certified"}, command)
+    path = write_card(folder, experiment, 10, facts, pd.DataFrame([row]), PORTS, {variant: "certified"}, command)
     return path.read_text(encoding="utf-8")
 
 
 def test_the_card_names_clients_only_where_there_are_some(tmp_path):
-    assert "`clients/` has code" in card(tmp_path, "float32", ("a", "b"), "pipeline export")
+    assert "`clients/` has code for `float32.tflite`" in card(tmp_path, "float32", ("a", "b"), "pipeline export")
     assert "clients/" not in card(tmp_path, "int8", ("a", "b"), "pipeline export")
 
 
+@pytest.mark.parametrize(
+    ("variant", "ports"),
+    [
+        ("float32", "float32: pixel | float32: p"),
+        ("int8", "int8: pixel - 128 | int8: p = 0.00390625 × (q + 128)"),
+        ("int16x8", "int16: pixel / 0.00778221992 | int16: p = 3.05175781e-05 × q"),
+    ],
+)
+def test_the_card_says_how_each_file_is_fed_and_read(tmp_path, variant, ports):
+    assert f"| `{variant}.tflite` | {ports} | 1,000 |" in card(tmp_path, variant, ("a", "b"), "pipeline export")
+
+
 def test_free_texts_are_no_markup_in_the_card(tmp_path):
-    text = card(tmp_path, "int8", ("a|b", "`c`", "*d*", "traffic_light"), "pipeline export `runs`")
-    assert "(a\\|b, \\`c\\`, \\*d\\*, traffic_light)" in text
+    text = card(
+        tmp_path, "int8", ("a|b", "`c`", "*d*", "traffic_light", "_e_", "__f__", "~g~ &amp;"), "pipeline export `runs`"
+    )
+    assert "(a\\|b, \\`c\\`, \\*d\\*, traffic_light, \\_e\\_, \\_\\_f\\_\\_, \\~g\\~ \\&amp;)" in text
     assert " by `` pipeline export `runs` ``.\n" in text
 
 
 def test_the_card_has_the_figures(exported):
     card = (exported.run.export_dir / "MODEL_CARD.md").read_text(encoding="utf-8")
     for row in exported.results.itertuples():
-        assert f"| `{row.file}` | {row.bytes:,} | {row.score:.4f} |" in card
+        assert f" | {row.bytes:,} | {row.score:.4f} |" in card
     assert "digits" in card
     assert "simple_cnn" in card
     assert "16 × 16, grey" in card

@@ -100,6 +100,5 @@ def _was_searched(out: Run, request: dict[str, Any], force: bool) -> bool:
                 "and start over, or name another --out"
             )
         return True
-    if not out.is_run and out.path.exists() and not (out.path.is_dir() and not any(out.path.iterdir())):
-        raise UserError(f"{out.path} exists and is not a run; give another --out")
+    out.require_no_other()
     return False

@@ -11,7 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.config import Experiment
 from pipeline.export.gates import golden_bound
+from pipeline.export.interpreter import Port
 from pipeline.export.metadata import Facts
+from pipeline.ops.heads import heads_of
 from pipeline.runs import write_atomically
 
 # MediaPipe takes no grey images ("Only RGB color space is supported for now"), and stretches whatever it is given.
@@ -33,6 +35,8 @@ def write_clients(folder: Path, facts: Facts, resize: str, variants: list[str]) 
     values = {
         "variant": variant,
         "file": f"{variant}.tflite",
+        "labels": facts.labels,
+        "heads": [(part.start, part.stop) for part in heads_of(facts.labels).values()],
         "dtype": _TAKEN[variant],
         "height": height,
         "width": width,
@@ -54,10 +58,14 @@ def write_card(
     parameters: int,
     facts: Facts,
     results: pd.DataFrame,
+    ports: Mapping[str, tuple[Port, Port]],
     verdicts: Mapping[str, str],
     command: str,
 ) -> Path:
-    """Write MODEL_CARD.md: what the model is for, its files and scores, its training, its limits."""
+    """Write MODEL_CARD.md: what the model is for, its files and scores, its training, its limits.
+
+    `ports` are each variant's input and output.
+    """
     data = experiment.data
     values = {
         **vars(facts),
@@ -67,9 +75,9 @@ def write_card(
         "made": datetime.date.today().isoformat(),
         "command": command,
         "measure": results["measure"].iloc[0],
-        "rows": results.to_dict("records"),
+        "rows": [row | _told(*ports[row["variant"]]) for row in results.to_dict("records")],
         "verdicts": verdicts,
-        "has_clients": _variant_of_clients(list(results["variant"])) is not None,
+        "of_clients": _variant_of_clients(list(results["variant"])),
         "source": ", ".join(str(value) for value in (data.source.name, *data.source.options.values()) if value),
         "architecture": experiment.model.name,
         "parameters": parameters,
@@ -84,9 +92,25 @@ def _variant_of_clients(variants: list[str]) -> str | None:
     return next((name for name in _TAKEN if name in variants), None)
 
 
+def _told(image: Port, probabilities: Port) -> dict[str, str]:
+    """Say what a file takes for a pixel, and how to read what it gives."""
+    pixel = "pixel" if image.scale in (0, 1) else f"pixel / {image.scale:.9g}"  # 0 where nothing is quantised
+    takes, gives = f"{image.dtype}: {pixel}", f"{probabilities.dtype}: p"
+    if image.zero_point:
+        takes += f" {_signed(image.zero_point)}"
+    if probabilities.scale:
+        zero = -probabilities.zero_point
+        gives += f" = {probabilities.scale:.9g} × {f'(q {_signed(zero)})' if zero else 'q'}"
+    return {"takes": takes, "gives": gives}
+
+
+def _signed(number: int) -> str:
+    return f"{'-' if number < 0 else '+'} {abs(number)}"
+
+
 def _plain(text: str) -> str:
-    """Write a text in Markdown so that none of it is markup."""
-    return re.sub(r"[\\`*<|\[\]]", r"\\\g<0>", text)
+    """Write a text in Markdown so that none of it is markup; an underline inside a word is none."""
+    return re.sub(r"[\\`*<|~&\[\]]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
 
 
 def _code(text: str) -> str:

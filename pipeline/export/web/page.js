@@ -21,6 +21,11 @@ function inTurn(job) {
   return queue;
 }
 
+/** Let what was written appear: the runtime computes without a pause in which the browser could paint. */
+function painted() {
+  return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+}
+
 async function start() {
   page.facts = await (await fetch("/facts.json")).json();
   const [labels, spec] = await Promise.all(["labels.txt", "preprocess.json"].map((name) => fetch(`/bundle/${name}`)));
@@ -33,7 +38,6 @@ async function start() {
   for (const fact of page.facts.variants) page.models.set(fact.name, await load(fact));
   choose(page.facts.chosen);
   describe();
-  connectSources({ show: (picture) => inTurn(() => show(picture)), live: (picture) => inTurn(() => watch(picture)) });
   document.body.dataset.state = "ready";
 }
 
@@ -102,12 +106,14 @@ function model() {
 async function show(picture) {
   showProblem(null);
   const pixels = preprocess(picture, page.spec);
-  const { values, milliseconds } = await model().measure(pixels);
-  const best = write(picture, pixels, values, milliseconds);
-  announce(`${best.label}, ${percent(best.share)}, ${time(milliseconds)} milliseconds with ${page.chosen}`);
-  fillRow(page.chosen, { best, milliseconds });
+  const variant = model(); // another one may be chosen while this one's answers are painted
+  const { values, milliseconds } = await variant.measure(pixels);
+  const best = write(variant, picture, pixels, values, milliseconds);
+  announce(`${best.label}, ${percent(best.share)}, ${time(milliseconds)} milliseconds with ${variant.name}`);
+  fillRow(variant.name, { best, milliseconds });
   for (const other of page.models.values()) {
-    if (typeof other !== "string" && other !== model()) await compare(other, pixels, values);
+    await painted();
+    if (typeof other !== "string" && other !== variant) await compare(other, pixels, values);
   }
   document.body.dataset.answers = Number(document.body.dataset.answers ?? 0) + 1;
 }
@@ -124,22 +130,24 @@ async function compare(other, pixels, expected) {
 /** Answer one frame of a live picture, with the chosen variant only. */
 async function watch(picture) {
   const pixels = preprocess(picture, page.spec);
+  const variant = model();
   const before = performance.now();
-  const values = await model().run(pixels);
+  const values = await variant.run(pixels);
   times = [...times, performance.now() - before].slice(-FRAMES);
-  const best = write(picture, pixels, values, median(times));
+  const best = write(variant, picture, pixels, values, median(times));
   announce(best.label);
-  markChosen(page.chosen);
+  markChosen(variant.name);
   document.body.dataset.frames = Number(document.body.dataset.frames ?? 0) + 1;
 }
 
 /** Draw the picture and write its answer; return the best label. */
-function write(picture, pixels, values, milliseconds) {
+function write(variant, picture, pixels, values, milliseconds) {
+  const shape = variant.outputShape;
   page.picture = picture;
-  page.mask = isMask(model().outputShape) ? maskOf(values, model().outputShape, page.facts.colours, page.spec) : null;
-  const ranking = rank(values, page.labels, model().outputShape);
+  page.mask = isMask(shape) ? maskOf(values, shape, page.facts.colours, page.spec) : null;
+  const ranking = rank(values, page.labels, shape);
   showBars(ranking, page.mask ? page.facts.colours : null);
-  $("timing").textContent = `${time(milliseconds)} ms with ${page.chosen}`;
+  $("timing").textContent = `${time(milliseconds)} ms with ${variant.name}`;
   $("seen-figure").hidden = false;
   drawPixels($("seen"), pixels, page.spec);
   draw();
@@ -157,23 +165,31 @@ async function check() {
   const verdict = $("verdict");
   verdict.className = "verdict";
   verdict.textContent = "Checking…";
-  const { checked, wrong, worst, allowed, agrees } = await checkAnswers(model(), page.golden);
-  const labelled = sameLabels(model(), page.labels);
+  await painted();
+  const variant = model();
+  const { checked, wrong, worst, allowed, agrees } = await checkAnswers(variant, page.golden);
+  const labelled = sameLabels(variant, page.labels);
   const figures = `largest difference ${small(worst)}, allowed ${small(allowed)}`;
   const sentences = {
-    [`✓ ${page.chosen} gives the recorded answers on all ${checked} images (${figures}).`]: agrees && labelled,
-    [`✗ ${page.chosen} gives other answers than recorded on ${wrong} of ${checked} images (${figures}).`]: wrong > 0,
-    [`✗ No answers of ${page.chosen} are recorded.`]: checked === 0,
-    [`✗ labels.txt is not the list of labels inside ${page.chosen}.`]: !labelled,
+    [`✓ ${variant.name} gives the recorded answers on all ${checked} images (${figures}).`]: agrees && labelled,
+    [`✗ ${variant.name} gives other answers than recorded on ${wrong} of ${checked} images (${figures}).`]: wrong > 0,
+    [`✗ No answers of ${variant.name} are recorded.`]: checked === 0,
+    [`✗ labels.txt is not the list of labels inside ${variant.name}.`]: !labelled,
   };
   verdict.textContent = Object.keys(sentences).filter((sentence) => sentences[sentence]).join(" ");
   verdict.classList.add(agrees && labelled ? "good" : "bad");
 }
 
-$("check").addEventListener("click", () => inTurn(check));
-$("opacity").addEventListener("input", () => page.picture && draw());
-start().catch((error) => {
+function fail(error) {
   showProblem(`The demo cannot start: ${error.message ?? error}`);
   $("about").textContent = "";
+  for (const control of ["file", "camera"]) $(control).disabled = true;
   document.body.dataset.state = "failed";
-});
+  return new Promise(() => {}); // no job has its turn
+}
+
+// Before the files are loaded, too: a picture that comes early waits for its turn, and none leaves the page.
+connectSources({ show: (picture) => inTurn(() => show(picture)), live: (picture) => inTurn(() => watch(picture)) });
+$("check").addEventListener("click", () => inTurn(check));
+$("opacity").addEventListener("input", () => page.picture && draw());
+queue = start().catch(fail);

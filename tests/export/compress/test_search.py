@@ -193,7 +193,7 @@ def test_a_search_that_could_not_be_written_is_not_begun(unread, tmp_path, monke
         compress(unread, other.path, budget="size<1kB")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "text").write_text("mine")
-    with pytest.raises(UserError, match="notes exists and is not a run; give another --out"):
+    with pytest.raises(UserError, match="notes exists and is not a run; name another folder"):
         compress(unread, tmp_path / "notes", budget="size<1kB", force=True)
 
 

@@ -1,6 +1,6 @@
 // Drive the demo in Chromium by the steps of a job on stdin; answer with what the page said after each.
 //
-// A job is watched.mjs's, with steps: [[name, ...arguments]].
+// A job is watched.mjs's, with steps: [[name, ...arguments]], and a picture that is chosen before all is loaded.
 
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
@@ -71,6 +71,7 @@ function read() {
 await watched(async (page, job) => {
   const said = [];
   await page.goto(job.url);
+  if (job.early) await answered(page, () => page.setInputFiles("#file", job.early));
   await page.locator('[data-state="ready"], [data-state="failed"]').waitFor();
   said.push(await page.evaluate(read));
   for (const [name, ...values] of job.steps) {

@@ -37,12 +37,20 @@ class Said:
         return self.steps[-1]
 
 
-def drive(url: str, steps: list[list], *, faults: Sequence[list] = (), view: dict[str, Any] | None = None) -> Said:
+def drive(
+    url: str,
+    steps: list[list],
+    *,
+    faults: Sequence[list] = (),
+    view: dict[str, Any] | None = None,
+    early: str | None = None,
+) -> Said:
     """Load the page with planted faults, do the steps of drive.mjs, and return what was said.
 
-    A fault is an address, a text in the file there, and what to put in its place.
+    A fault is an address, a text in the file there, and what to put in its place. The picture `early` is chosen before
+    the files are loaded.
     """
-    answer = in_browser("drive.mjs", url, steps=steps, faults=faults, view=view or {})
+    answer = in_browser("drive.mjs", url, steps=steps, faults=faults, view=view or {}, early=early)
     return Said(answer.pop("said"), **answer)
 
 

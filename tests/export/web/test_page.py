@@ -74,6 +74,18 @@ def test_every_row_has_its_own_file_s_answer(used, classifier, photo):
         assert float(milliseconds) > 0
 
 
+def test_a_picture_that_comes_before_the_files_waits_for_them(classifier, photo):
+    slow = [
+        "/page.js",
+        "await startRuntime();",
+        "await new Promise((go) => setTimeout(go, 1500)); await startRuntime();",
+    ]
+    said = drive(classifier.url, [], faults=[slow], early=str(photo))
+    assert said.errors == []
+    assert said.last["problem"] == ""
+    assert said.last["rows"]["uint8"]["cells"][1] != "–"
+
+
 def test_test_image_is_shown_as_it_is(used, images):
     np.testing.assert_array_equal(decode(used[1]["sample"]["seen"]), images[2])
 

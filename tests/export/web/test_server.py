@@ -12,7 +12,7 @@ import zipfile
 
 import pytest
 
-from pipeline.export import demo
+from pipeline.export import demo, loopback
 from pipeline.export.loopback import Page, Server
 
 
@@ -33,6 +33,7 @@ def ask():
             connection.close()
             return answer.status, dict(answer.getheaders()), content
 
+        request.port = server.server_port
         yield request
         server.shutdown()
         thread.join()
@@ -87,6 +88,12 @@ def test_what_is_not_in_the_table_is_not_there(ask, path):
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example"])
 def test_another_name_is_refused(ask, host):
     assert ask("/", host=host)[0] == 403
+
+
+def test_browsers_leave_the_protocol_s_own_port_out(ask, monkeypatch):
+    monkeypatch.setattr(loopback, "HTTP_PORT", ask.port)
+    assert ask("/", host="127.0.0.1")[0] == ask("/", host="localhost")[0] == 200
+    assert ask("/", host="evil.example")[0] == 403
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
