@@ -54,7 +54,7 @@ data: $(STAMP) ## look at CONFIG's images: counts, classes, unreadable files, a 
 tune: $(STAMP) ## search better settings for CONFIG, by its section search, into runs/<CONFIG>-search; goes on where it stopped
 	@$(BIN)/pipeline tune $(CONFIG) $(SET)
 
-test: $(STAMP) ## run every test
+test: $(STAMP) ## run every test but the half hour of full-size keras.applications (pytest -m applications)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 clients: ## install what tests compare exports with: MediaPipe Tasks (Python 3.9 to 3.12), in an environment of its own
@@ -75,14 +75,14 @@ check: $(STAMP) ## lint and format check, then the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
-bench: $(STAMP) ## measure against peers, side by side (benchmarks/README.md says how long each takes)
+bench: $(STAMP) ## measure main job, start-up, input and training against peers (the others: benchmarks/README.md)
 	$(BIN)/python -m benchmarks.run
 
 notebooks: $(STAMP) ## run every notebook and save its outputs
 	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 clean: ## remove the environment and caches; runs are kept
-	rm -rf $(VENV) .venv-mediapipe .aarch64 .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .venv-mediapipe .aarch64 .aarch64.part .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

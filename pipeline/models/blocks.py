@@ -200,3 +200,13 @@ def scaled(filters: int, width: float, multiple: int = 8) -> int:
     exact = filters * width
     rounded = max(multiple, int(exact + multiple / 2) // multiple * multiple)
     return rounded + multiple if rounded < 0.9 * exact else rounded
+
+
+def ghost_module(x: Any, filters: int, *, activation: str | None = "relu", name: str) -> Any:
+    """Convolve 1x1 to half of the channels, and filter each of those 3x3 for the other half (arXiv 1911.11907).
+
+    An odd number of `filters` loses one.
+    """
+    x = conv_norm(x, filters // 2, 1, activation=activation, name=f"{name}_primary")
+    ghosts = depthwise_norm(x, 3, activation=activation, name=f"{name}_cheap")
+    return keras.layers.Concatenate(name=f"{name}_join")([x, ghosts])

@@ -7,7 +7,7 @@ import keras
 from pydantic import PositiveFloat
 
 from pipeline.models.attention import squeeze_excite
-from pipeline.models.blocks import conv_norm, depthwise_norm, scaled
+from pipeline.models.blocks import conv_norm, depthwise_norm, ghost_module, scaled
 from pipeline.models.heads import dense_logits
 from pipeline.models.trunk import trunk
 from pipeline.registry import MODELS, Fraction
@@ -82,20 +82,13 @@ def _scaled(filters: int, width: float) -> int:
 
 def _bottleneck(x: Any, filters: int, *, expanded: int, kernel_size: int, attends: bool, stride: int, name: str) -> Any:
     """Expand and project by ghost modules, with strided filters between them (figure 3)."""
-    y = _ghost_module(x, expanded, "relu", f"{name}_expand")
+    y = ghost_module(x, expanded, activation="relu", name=f"{name}_expand")
     if stride > 1:
         y = depthwise_norm(y, kernel_size, stride=stride, activation=None, name=f"{name}_depthwise")
     if attends:
         y = squeeze_excite(y, _scaled(expanded, 0.25), gate="hard_sigmoid", name=f"{name}_attention")
-    y = _ghost_module(y, filters, None, f"{name}_project")
+    y = ghost_module(y, filters, activation=None, name=f"{name}_project")
     if x.shape != y.shape:
         x = depthwise_norm(x, kernel_size, stride=stride, activation=None, name=f"{name}_shortcut_depthwise")
         x = conv_norm(x, filters, 1, activation=None, name=f"{name}_shortcut")
     return keras.layers.Add(name=f"{name}_add")([x, y])
-
-
-def _ghost_module(x: Any, filters: int, activation: str | None, name: str) -> Any:
-    """Convolve 1x1 to half of the channels, and filter each of those 3x3 for the other half (figure 1b)."""
-    x = conv_norm(x, filters // 2, 1, activation=activation, name=f"{name}_primary")
-    ghosts = depthwise_norm(x, 3, activation=activation, name=f"{name}_cheap")
-    return keras.layers.Concatenate(name=f"{name}_join")([x, ghosts])

@@ -27,19 +27,26 @@ _ALIKE = 1e-9  # differences that are as near to each other are one
 # What is left out, by the key that holds it, and the value that leaves it out.
 _OFF: dict[str, Any] = {
     "data.pseudo": None,
+    "transfer": None,
     "task.label_smoothing": 0.0,
     "task.class_weights": None,
     "task.focal_gamma": 0.0,
     "task.dice": 0.0,
     "model.dropout": 0.0,
+    "model.stochastic_depth": 0.0,
     "model.batch_norm": False,
     "train.optimizer.momentum": 0.0,
     "train.optimizer.nesterov": False,
     "train.optimizer.weight_decay": 0.0,
     "train.schedule": "constant",
     "train.schedule.warmup": 0.0,
-    "train.curriculum": None,
+    "train.plateau": None,
+    "train.curriculum.sizes": [],
+    "train.curriculum.easy_first": None,
+    "train.distill": None,
     "train.ema": None,
+    "train.lookahead": None,
+    "train.sharpness": None,
     "train.clip_norm": None,
 }
 
@@ -72,7 +79,7 @@ def ingredients(experiment: Experiment) -> dict[str, str]:
     for key, off in _OFF.items():
         own = value_at(values, key)
         if own is not None and off not in (own, _name(own)):
-            found[key.partition(".")[2]] = f"{key}={yaml.safe_dump(off).partition(chr(10))[0]}"
+            found[key.partition(".")[2] or key] = f"{key}={yaml.safe_dump(off).partition(chr(10))[0]}"
     return found
 
 

