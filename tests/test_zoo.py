@@ -65,6 +65,21 @@ def test_the_page_says_what_was_measured_and_where(measured, tmp_path):
     assert "899 test images" in "\n".join(lines)
 
 
+def test_the_committed_page_is_that_of_the_committed_figures():
+    table = zoo.read(zoo.TABLE)
+    assert zoo.PAGE.read_text(encoding="utf-8") == zoo.page(table)
+    assert set(table.index) <= set(MODELS.names())
+
+
+@pytest.mark.slow
+def test_small_members_have_the_committed_counts():
+    table = zoo.read(zoo.TABLE).query("parameters < 500_000")
+    assert len(table) > 30
+    for name, row in table.iterrows():
+        found = zoo.count(name)
+        assert {key: row[key] for key in found} == found, name
+
+
 def test_a_small_model_is_counted_exported_and_trained():
     assert zoo.count("lenet5")["parameters"] == 61_706
     files = zoo.measure_files("lenet5")

@@ -2,8 +2,9 @@
 
 The converter fuses layers (a convolution, its norm and its activation are one operator) and drops others (a reshape
 may vanish). A tensor of the file bears the names of layers that went into it; which Keras output it holds is the one of
-these layers, or of those that only they feed, that it is nearest to. Layers without a tensor of their own are listed
-with the layer they went into.
+these layers, or of those that only they feed, that it is nearest to. A tensor from which a layer that it bears the name
+of goes on computing is no layer's output, but a step on the way, such as a norm's product before its sum. Layers
+without a tensor of their own are listed with the layer they went into.
 """
 
 import re
@@ -112,7 +113,7 @@ def _file_outputs(content: bytes, images: np.ndarray) -> dict[str, np.ndarray]:
         )
         interpreter.allocate_tensors()
     port = Port.of(interpreter.get_input_details()[0])
-    made = _computed(content)
+    made = _computed(content) - _unfinished(content)
     wanted = [details for details in interpreter.get_tensor_details() if details["name"] in made]
     values: dict[str, list[np.ndarray]] = {details["name"]: [] for details in wanted}
     for image in port.store(images.astype(np.float32)):
@@ -131,6 +132,26 @@ def _computed(content: bytes) -> set[str]:
         given = all(tensor.constant or tensor.name in fixed for tensor in operator.inputs)
         (fixed if given else made).update(tensor.name for tensor in operator.outputs)
     return made
+
+
+def _unfinished(content: bytes) -> set[str]:
+    """Name the tensors from which a layer that they bear the name of goes on computing."""
+    later: dict[str, set[str]] = {}  # the calls of layers in whatever is computed from a tensor
+    unfinished = set()
+    for operator in reversed(list(flatbuffer.operators(content))):
+        for output in operator.outputs:
+            calls, after = _calls(output.name), later.get(output.name, set())
+            if calls & after:
+                unfinished.add(output.name)
+            for tensor in operator.inputs:
+                if not tensor.constant:
+                    later.setdefault(tensor.name, set()).update(calls | after)
+    return unfinished
+
+
+def _calls(tensor: str) -> set[str]:
+    """Return the calls of layers in a tensor's name: its paths, each without the operation at its end."""
+    return {path.rpartition("/")[0] for path in tensor.split(";")} - {""}
 
 
 def _match(graph: Graph, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> list[Match]:

@@ -61,6 +61,27 @@ def test_an_unpacked_float16_kernel_is_not_taken_for_an_output():
     assert not layers["tensor"].fillna("").str.endswith("_dequant").any()
 
 
+def preactivated(gamma: float) -> keras.Model:
+    """Return a network whose second norm stands alone: in a file it is a product and a sum that takes in the ReLU."""
+    set_seed(2)
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(8, 3, name="conv")(image)
+    x = keras.layers.Add(name="add")([x, keras.layers.ReLU(name="branch")(x)])
+    gammas, betas = (keras.initializers.Constant(value) for value in (gamma, 0.5))
+    x = keras.layers.BatchNormalization(gamma_initializer=gammas, beta_initializer=betas, name="norm")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.ReLU(name="relu")(x))
+    return keras.Model(image, keras.layers.Dense(4, name="logits")(x))
+
+
+def test_a_step_inside_a_layer_is_not_taken_for_its_output():
+    model = preactivated(1.0)
+    layers = compare_layers(model, convert(model, keras.ops.softmax), pictures(8)).set_index("layer")
+    assert layers.loc["norm", "fused_into"] == "relu"
+    assert layers.loc["relu", "sqnr_db"] > BOUNDS["float32"]
+    faulty = compare_layers(model, convert(preactivated(1.2), keras.ops.softmax), pictures(8))
+    assert first_divergence(faulty, BOUNDS["float32"]) == "relu"
+
+
 def test_a_planted_fault_is_found_where_it_is(keras_model, float_file, images):
     assert first_divergence(compare_layers(keras_model, float_file, images[:4]), 60) is None
     faulty = keras.models.clone_model(keras_model)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from seeding import set_seed
+from tiny import loop, weights
 
 from pipeline.registry import OPTIMIZERS
 from pipeline.training.optimizers import decays, share_rates
@@ -33,6 +34,20 @@ def test_every_optimizer_minimises_a_parabola(name):
         optimizer.apply([2 * tf.convert_to_tensor(v) for v in net.trainable_variables])
     for variable in net.trainable_variables:
         np.testing.assert_allclose(variable.numpy(), 0, atol=0.05)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_every_optimizer_learns_in_the_loop_and_resumes_exactly(tmp_path, name):
+    options = {"optimizer": {"name": name, "learning_rate": 0.01}, "lookahead": (4, 0.5), "sharpness": 0.01}
+    settings = {"epochs": 3, "keep": "last", **options}
+    whole = loop(tmp_path / "whole", **settings)
+    rows = whole.run()
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    loop(tmp_path / "cut", **{**settings, "epochs": 1}).run()
+    resumed = loop(tmp_path / "cut", **settings)
+    resumed.run()
+    for one, other in zip(weights(whole.model), weights(resumed.model), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_nesterov_minimises_it_too():
