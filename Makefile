@@ -7,7 +7,8 @@ IMAGES ?=
 PYTHON ?= python3
 EXTRAS ?= dev
 VENV ?= .venv
-STAMP := $(VENV)/.installed
+comma := ,
+STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help

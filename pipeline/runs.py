@@ -272,6 +272,12 @@ def differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]
     return {} if old == new else {path: (old, new)}
 
 
+def beside(run: Path, what: str) -> Path:
+    """Return the path of a folder beside a run's, called after both: `.` has a name, too."""
+    run = run.resolve() if run.name in ("", "..") else run
+    return run.parent / f"{run.name}-{what}"
+
+
 def value_at(values: Any, key: str) -> Any:
     """Return what stands at a dotted key of a nested mapping, None where there is nothing."""
     for part in key.split("."):

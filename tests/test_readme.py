@@ -62,7 +62,7 @@ def checkout(tmp_path: Path) -> Path:
     environment = copy / ".venv"
     environment.mkdir()
     (environment / "bin").symlink_to(Path(sys.executable).parent)
-    (environment / ".installed").touch()
+    (environment / ".installed-dev").touch()
     for kind, color in (("ripe", (200, 40, 40)), ("unripe", (60, 180, 60))):
         folder = copy / "photos" / kind
         folder.mkdir(parents=True)

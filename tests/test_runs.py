@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config import Experiment
 from pipeline.errors import UserError
-from pipeline.runs import FORMAT, Run, write_atomically
+from pipeline.runs import FORMAT, Run, beside, write_atomically
 
 
 @pytest.fixture
@@ -94,3 +94,9 @@ def test_write_leaves_nothing_behind_on_any_error(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "file.txt", broken)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_beside_a_run_is_named_after_it(tmp_path, monkeypatch):
+    assert beside(Path("runs/a.b"), "small") == Path("runs/a.b-small")
+    monkeypatch.chdir(tmp_path)
+    assert beside(Path("."), "small") == tmp_path.parent / f"{tmp_path.name}-small"

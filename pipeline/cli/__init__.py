@@ -19,12 +19,10 @@ def main() -> None:
     except UserError as error:
         complain(str(error))
         sys.exit(2 if error.usage else 1)
-    except KeyboardInterrupt:
-        say("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:  # `pipeline list | head`
-        sys.stderr.close()
-        sys.exit(0)
+    except SystemExit as end:
+        if end.code == 130:  # Typer's answer to Ctrl-C
+            say("interrupted")
+        raise
     finally:
         log.removeHandler(handler)
 

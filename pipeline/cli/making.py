@@ -30,7 +30,9 @@ def train(
 @app.command("eval")
 def evaluate(
     run: RunFolder = Path("runs/digits"),
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Other images: data.source.path=OTHER")
+    ] = None,
     split: Annotated[str, typer.Option(help="Which split to score.")] = "test",
     tta: Annotated[str | None, typer.Option(help="Average answers over views: flip or crops.")] = None,
     as_json: Json = False,

@@ -9,12 +9,18 @@ from pipeline.budget import Budget
 from pipeline.cli.app import Json, Overrides, RunFolder, app, certified, start_tensorflow
 from pipeline.errors import UserError
 from pipeline.quiet import quiet
-from pipeline.runs import Run
+from pipeline.runs import Run, beside
 from pipeline.terminal import print_table, say
 
 
 @app.command()
-def export(run: RunFolder = Path("runs/digits"), overrides: Overrides = None, as_json: Json = False) -> None:
+def export(
+    run: RunFolder = Path("runs/digits"),
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="As in export.margin=1")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Export .tflite files and compare each with the Keras model: answers, size, speed."""
     start_tensorflow()
     from pipeline.export.export import export_run
@@ -62,7 +68,9 @@ def bundle(
 def compress(
     run: RunFolder = Path("runs/digits"),
     overrides: Overrides = None,
-    recipe: Annotated[str | None, typer.Option(help="A name (pipeline list compressions) or a YAML file.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A name (pipeline list compressions), a YAML file or a compressed run.")
+    ] = None,
     channels: Annotated[float | None, typer.Option(help="Take this part of the channels out, 0 to 1.")] = None,
     sparsity: Annotated[float | None, typer.Option(help="Make this part of the weights zero, 0 to 1.")] = None,
     clusters: Annotated[int | None, typer.Option(help="Let each kernel have this many distinct weights.")] = None,
@@ -70,7 +78,9 @@ def compress(
     equalise: Annotated[bool, typer.Option("--equalise", help="Balance the ranges of neighbouring layers.")] = False,
     distill: Annotated[bool, typer.Option("--distill", help="Learn from the answers of RUN.")] = False,
     budget: Annotated[str | None, typer.Option(help='As in "size<60kB, latency<0.4ms, drop<0.5pp".')] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write it; RUN-<recipe> if not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it; RUN-<recipe>, RUN-budget or RUN-compressed if not given.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Delete the run that is there and start over.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -86,7 +96,7 @@ def compress(
     flags = [f"compress.{key}={value}" for key, value in stages.items() if value is not None]
     changes, limits = [*flags, *(overrides or [])], Budget.parse(budget) if budget else None
     base = Run.open(run)
-    out = out or Path(f"{run}-{Path(recipe).stem if recipe else 'budget' if budget else 'compressed'}")
+    out = out or beside(run, Path(recipe).stem if recipe else "budget" if budget else "compressed")
     # Wrong requests end here, before TensorFlow starts.
     base.experiment.compressed(run, recipe or ("small" if budget else None), changes)
     start_tensorflow()

@@ -16,6 +16,7 @@ from pipeline.cli.app import (
     start_tensorflow,
 )
 from pipeline.config import Experiment
+from pipeline.runs import beside
 from pipeline.studies.space import settings_of
 from pipeline.terminal import print_table, say
 
@@ -56,7 +57,7 @@ def pseudo(
     if not as_json:
         print_table(found.counts, as_json=False)
     say(found.summary())
-    say(f"train the student with: pipeline train {out / 'student.yaml'} --run {run}-student")
+    say(f"train the student with: pipeline train {out / 'student.yaml'} --run {beside(run, 'student')}")
 
 
 @app.command()

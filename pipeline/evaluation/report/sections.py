@@ -14,7 +14,7 @@ from pipeline.evaluation.pictures import base64_pngs
 from pipeline.evaluation.report.exported import export_sections
 from pipeline.evaluation.report.reading import Picture, read_csv, read_json
 from pipeline.evaluation.report.tables import Table, flat_table, metrics_table, title, to_table
-from pipeline.runs import Run
+from pipeline.runs import Run, beside
 
 _CONFUSIONS = 10
 
@@ -61,7 +61,7 @@ def contents(run: Run) -> dict[str, Any]:
 def _commands(run: Run, evaluations: list[Evaluated]) -> list[str]:
     path = shlex.quote(str(run.path))
     commands = [run.facts["command"]] if "command" in run.facts else []
-    again, compress = shlex.quote(f"{run.path}-again"), run.experiment.compress
+    again, compress = shlex.quote(str(beside(run.path, "again"))), run.experiment.compress
     if compress:
         commands.append(f"pipeline compress {shlex.quote(compress.base)} --recipe {path} --out {again}")
     else:

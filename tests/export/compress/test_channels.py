@@ -54,6 +54,7 @@ def test_every_registered_model_is_pruned(name):
         assert kept == {"logits"} | WHOLE.get(name, set())
 
 
+@pytest.mark.applications
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), APPLICATIONS.items())
 def test_applications_are_pruned(name, size):

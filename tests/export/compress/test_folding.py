@@ -123,6 +123,7 @@ def test_every_registered_model_folds_whole(name):
     assert changed(model, folded) < LARGEST_CHANGE.get(name, 1e-5)
 
 
+@pytest.mark.applications
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "left"), [("DenseNet121", 62), ("MobileNetV2", 0), ("Xception", 0), ("ResNet50V2", 17)]

@@ -28,6 +28,7 @@ def test_all_that_the_issue_names_are_here():
     assert len(NETWORKS) == 9
 
 
+@pytest.mark.applications
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_inserts_trains_and_converts(name):

@@ -5,7 +5,8 @@
 # PYTHON has. This needs a Debian with apt, but not root: nothing is installed into the system.
 set -euo pipefail
 folder=$1 python=$2 release=trixie
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/$' | head -n 1)
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/$' | head -n 1) ||
+  { echo 'apt has no mirror of Debian among its sources; this needs a Debian' >&2; exit 1; }
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 rm -rf "$folder"
 work=$folder.part
