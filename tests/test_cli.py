@@ -115,9 +115,10 @@ def test_inspect_prints_layers_and_draws_what_they_see(run_cli, tmp_path: Path):
     assert rows["logits"]["parameters"] == 850
     assert "conv2_conv sees 14 pixels, effectively" in err
     assert (tmp_path / "seen.png").is_file()
-    code, out, _ = run_cli("inspect", "lenet5")
+    code, out, _ = run_cli("inspect", "lenet5", "--effective")
     assert code == 0
     assert "28×28×6" in out
+    assert "effectively" in out
 
 
 @pytest.fixture

@@ -95,6 +95,9 @@ def lint(
 def inspect_layers(
     model: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="A run, a .keras file or a model's name.")],
     show: Annotated[Path | None, typer.Option(help="Write a picture of what the layers see here.")] = None,
+    effective: Annotated[
+        bool, typer.Option("--effective", help="Measure what each layer sees; minutes for a large model.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what each layer of a model costs and sees: weights, work, memory, receptive field."""
@@ -103,6 +106,8 @@ def inspect_layers(
 
     opened = inspection.open_model(model)
     table = inspection.inspect_model(opened)
+    if effective:
+        table = inspection.measure_fields(opened, table)
     print_table(table if as_json else inspection.shorten(table), as_json)
     say(inspection.describe(table))
     if show:

@@ -75,6 +75,19 @@ def inspect_model(model: keras.Model) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def measure_fields(model: keras.Model, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with `effective`: the side in pixels of what each layer sees with the weights that it has.
+
+    Measured on noise, as `effective_field` does; None where a layer's units have no place in the image. It takes a
+    pass forth and back for each layer.
+    """
+    images, placed = _noise(model), set(_placed(table)["layer"])
+    sizes = [
+        effective_size(effective_field(model, name, images)) if name in placed else None for name in table["layer"]
+    ]
+    return table.assign(effective=sizes)
+
+
 def shorten(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table for reading: millions, KiB, and one number where rows and columns agree."""
     return pd.DataFrame(
@@ -87,6 +100,7 @@ def shorten(table: pd.DataFrame) -> pd.DataFrame:
             "alive": table["alive_bytes"] / 1024,
             "sees": table["field"].map(_pair),
             "stride": table["field_stride"].map(_pair),
+            **({"effectively": table["effective"].round(1)} if "effective" in table else {}),
         }
     )
 
@@ -128,7 +142,7 @@ def draw_inspection(model: keras.Model, table: pd.DataFrame, path: Path) -> pd.D
 
     Measured on noise, with the weights that the model has. At most four layers are shown, spread over the depth.
     """
-    images = np.random.default_rng(0).uniform(0, 255, (_IMAGES, *model.input.shape[1:])).astype(np.float32)
+    images = _noise(model)
     rows = table.set_index("layer")
     shown, measured = [], []
     for name in _layers_to_show(model, table):
@@ -142,9 +156,18 @@ def draw_inspection(model: keras.Model, table: pd.DataFrame, path: Path) -> pd.D
     return pd.DataFrame(measured, columns=["layer", "sees", "effectively"])
 
 
+def _noise(model: keras.Model) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (_IMAGES, *model.input.shape[1:])).astype(np.float32)
+
+
+def _placed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the layers whose units have a place in the image."""
+    return table[table["field"].notna() & table["output"].map(lambda shape: len(shape) == 3)]
+
+
 def _layers_to_show(model: keras.Model, table: pd.DataFrame) -> list[str]:
     """Choose the marked stages, or layers with a kernel; only those whose units have a place and a known field."""
-    known = table[table["field"].notna() & table["output"].map(lambda shape: len(shape) == 3)]
+    known = _placed(table)
     names = [f"c{level}" for level in stages(model)] or list(known[known["macs"] > 0]["layer"])
     names = [name for name in names if name in set(known["layer"])]
     picked = np.unique(np.linspace(0, len(names) - 1, _SHOWN).round().astype(int)) if names else []

@@ -75,6 +75,19 @@ def test_random_convolutions_see_less_than_they_could():
     assert 1.5 < sizes[1] / sizes[0] < 3  # not the 33 / 9 of the theory
 
 
+def test_every_layer_with_a_place_is_measured(model, table, tmp_path):
+    measured = inspection.measure_fields(model, table).set_index("layer")
+    sizes = measured["effective"]
+    assert sizes["image"] == sizes["rescaling"] == 1
+    assert 1 < sizes["stem_conv"] <= 3
+    assert sizes[["pool", "logits"]].isna().all()
+    within = measured["field"].map(lambda field: np.sqrt(np.prod(field)))
+    assert (sizes.dropna() <= within[sizes.notna()] + 1e-9).all()
+    drawn = inspection.draw_inspection(model, table, tmp_path / "seen.png").set_index("layer")["effectively"]
+    assert drawn.to_dict() == sizes[drawn.index].to_dict()
+    assert inspection.shorten(measured.reset_index())["effectively"].count() == sizes.count()
+
+
 def test_the_picture_shows_the_stages(model, table, tmp_path):
     measured = inspection.draw_inspection(model, table, tmp_path / "seen.png")
     assert list(measured["layer"]) == ["c0", "c1", "c2"]
