@@ -2,10 +2,11 @@
 
 from pipeline.sections.base import OptionsError, Section, component
 from pipeline.sections.compression import Channels, Compress, Qat, Sparsity, Tuned
-from pipeline.sections.searching import Range, Search
+from pipeline.sections.searching import COSTS, Range, Search
 from pipeline.sections.training import Data, Export, Pseudo, Train, Transfer
 
 __all__ = [
+    "COSTS",
     "Channels",
     "Compress",
     "Data",

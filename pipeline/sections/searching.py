@@ -16,6 +16,8 @@ from pipeline.budget import Budget
 from pipeline.errors import UserError
 from pipeline.sections.base import Section
 
+COSTS = ("size", "latency")  # of a trial's file, which are objectives as well as limits
+
 
 class Range(Section):
     """Numbers that a search may try: integers where both ends are, else all between, or every `step`."""
@@ -67,9 +69,21 @@ class Search(Section):
     space: Annotated[dict[str, Range | list[Any]], BeforeValidator(_read_space)]
     method: Literal["random", "bayesian", "hyperband"] = "random"
     trials: PositiveInt = 20
-    objective: str | None = None  # a measure of the task on validation; none: the one that also picks the best epoch
+    # A measure of the task on validation, or size or latency; none: the measure that also picks the best epoch.
+    objective: str | None = None
+    at_least: float | None = None  # what that measure must reach where size or latency is the objective
     under: str | None = None  # limits of size and latency, "size<60kB, latency<1ms"
     seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _bounds_what_is_small(self) -> Self:
+        if self.objective in COSTS and self.at_least is None:
+            raise ValueError(
+                f"the smallest {self.objective} alone is a useless model; give at_least, the score it needs"
+            )
+        if self.objective not in COSTS and self.at_least is not None:
+            raise ValueError(f"at_least is for an objective of {' or '.join(COSTS)}")
+        return self
 
     @field_validator("under")
     @classmethod

@@ -22,7 +22,7 @@ from pipeline.export.variants import build_variants, describe_model
 from pipeline.ops.intervals import Interval
 from pipeline.registry import MODELS, suggest
 from pipeline.runs import Run, differences, write_atomically
-from pipeline.sections import Search
+from pipeline.sections import COSTS, Search
 from pipeline.studies.proposals import propose
 from pipeline.studies.space import apply, settings_of
 from pipeline.studies.trials import metrics_of, train_and_score
@@ -39,7 +39,7 @@ _NOTHING = {1: 0.0, -1: -10.0}  # what cannot win scores before any other has: n
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of one proposal: "ok", "infeasible" (not trained) or "failed"; bytes and milliseconds where limited."""
+    """What came of one proposal: "ok", "infeasible" or "failed"; bytes and milliseconds where they matter."""
 
     id: str
     values: dict[str, Any]
@@ -57,12 +57,14 @@ class Tuning:
     """A run per trial in `folder`, which also holds best.yaml, trials.csv and trials.png.
 
     `table` has a row per trial, best first: id, a column per key, score, low, high (on validation), size in bytes,
-    latency in milliseconds, status, reason. `best` is the winner's run; `test` its score on the test split, which no
-    choice has seen (None where the source has none).
+    latency in milliseconds, status, reason. `measure` is what scores are of: the objective, or where that is size or
+    latency, what must be reached. `best` is the winner's run; `test` its score on the test split, which no choice has
+    seen (None where the source has none).
     """
 
     folder: Path
     objective: str
+    measure: str
     table: pd.DataFrame
     best: Run
     test: Interval | None
@@ -76,7 +78,9 @@ class Tuning:
     def summary(self) -> str:
         """Say what the winner scores on validation and on test, and which of the two to believe."""
         first = self.table.iloc[0]
-        text = f"best: trial {first.id}, {self.objective} {first.score:.4f} on validation"
+        shown = {"size": "{:,.0f} B, ", "latency": "{:.3g} ms, "}
+        cost = shown[self.objective].format(first[self.objective]) if self.objective in COSTS else ""
+        text = f"best: trial {first.id}, {cost}{self.measure} {first.score:.4f} on validation"
         if self.test is None:
             return f"{text}, which is optimistic, since it chose; there is no test split to score it on"
         low, high = self.test.low, self.test.high
@@ -94,10 +98,9 @@ def tune(experiment: Experiment, folder: Path | str) -> Tuning | None:
     folder, search = Path(folder), settings_of(experiment)
     source, task = open_task(experiment)
     objective = search.objective or task.monitor
-    if objective not in task.measures:
-        raise UserError(
-            f"search.objective: the task has no {objective!r}; {suggest(objective, task.measures)}", usage=True
-        )
+    if objective not in (*task.measures, *COSTS):
+        known = suggest(objective, (*task.measures, *COSTS))
+        raise UserError(f"search.objective: the task has no {objective!r}; {known}", usage=True)
     _claim(folder, experiment)
     trials = _Trials(folder / "trials", experiment, search, task, objective)
     propose(search, folder / "oracle", experiment.train.epochs, trials.run)
@@ -108,17 +111,17 @@ def tune(experiment: Experiment, folder: Path | str) -> Tuning | None:
         raise UserError(f"no trial can win: {'; '.join(dict.fromkeys(one.reason for one in done))}")
     table = _tabulate(done, [*search.space, *(["train.epochs"] if search.method == "hyperband" else [])])
     best = apply(experiment, done[0].values)
-    about = (
-        f"# Trial {done[0].id} of {len(done)}: {objective} {done[0].score:.4f} on validation, where it was chosen.\n"
-    )
+    measure = trials.measure
+    about = f"# Trial {done[0].id} of {len(done)}: {measure} {done[0].score:.4f} on validation, where it was chosen.\n"
     write_atomically(folder / "best.yaml", about + best.to_yaml())
     write_atomically(folder / "trials.csv", table.to_csv(index=False))
     logarithmic = [key for key, values in search.space.items() if getattr(values, "log", False)]
-    write_atomically(folder / "trials.png", figures.parallel_coordinates(table, objective, logarithmic))
+    column = objective if objective in COSTS else "score"
+    write_atomically(folder / "trials.png", figures.parallel_coordinates(table, objective, logarithmic, column=column))
     path, test = trials.path(done[0].id), None
     if "test" in source.splits:
-        test = metrics_of(train_and_score(best, path, "test"), "test")[objective]
-    return Tuning(folder, objective, table, Run(path), test)
+        test = metrics_of(train_and_score(best, path, "test"), "test")[measure]
+    return Tuning(folder, objective, measure, table, Run(path), test)
 
 
 class _Trials:
@@ -127,13 +130,15 @@ class _Trials:
     def __init__(self, folder: Path, experiment: Experiment, search: Search, task: Task, objective: str) -> None:
         self._folder, self._experiment, self._task, self._objective = folder, experiment, task, objective
         self._budget = Budget.parse(search.under) if search.under else None
-        self._sign = 1 if task.measures[objective].higher_is_better else -1
+        self._at_least = search.at_least
+        self.measure = task.monitor if objective in COSTS else objective
+        self._sign = 1 if task.measures[self.measure].higher_is_better else -1
 
     def path(self, name: str) -> Path:
         return self._folder / name
 
     def run(self, name: str, values: dict[str, Any]) -> float:
-        """Return the score of a proposal, higher is better; one that cannot win is as bad as the worst so far."""
+        """Return what a proposal is worth, higher is better; one that cannot win is as bad as the worst so far."""
         known = self._read()
         found = next((one for one in known if one.values == values), None)
         if found is None:
@@ -144,17 +149,36 @@ class _Trials:
                 "trial %s: %s%s",
                 name,
                 found.status,
-                f", {self._objective} {found.score:.4f}" if found.status == "ok" else "",
+                f", {self.measure} {found.score:.4f}" if found.status == "ok" else "",
             )
-        if found.score is not None:
-            return self._sign * found.score
+        worth = self._worth(found)
+        if worth is not None:
+            return worth
         # Of those before it, so that a search that is continued learns the same.
-        scores = [self._sign * one.score for one in known if one.id < found.id and one.score is not None]
-        return min(scores, default=_NOTHING[self._sign])
+        before = [self._worth(one) for one in known if one.id < found.id]
+        return min([worth for worth in before if worth is not None], default=self._nothing(found))
+
+    def _worth(self, trial: Trial) -> float | None:
+        """Return what the search maximises; None for a trial that cannot win."""
+        if trial.status != "ok":
+            return None
+        return -float(getattr(trial, self._objective)) if self._objective in COSTS else self._sign * trial.score
+
+    def _nothing(self, trial: Trial) -> float:
+        """Return what is worse than a trial that cannot win could have been, where none has won before it."""
+        if self._objective in COSTS:
+            return -10.0 * (getattr(trial, self._objective) or 1.0)
+        return _NOTHING[self._sign]
 
     def ranked(self) -> list[Trial]:
         """Return all trials that are over, best first; those that cannot win come last."""
-        return sorted(self._read(), key=lambda one: (one.status != "ok", -self._sign * (one.score or 0.0), one.id))
+
+        def place(trial: Trial) -> tuple:
+            worth = self._worth(trial)
+            score = self._sign * (trial.score or 0.0)
+            return worth is None, -(worth or 0.0), trial.score is None, trial.size is None, -score, trial.id
+
+        return sorted(self._read(), key=place)
 
     def _read(self) -> list[Trial]:
         paths = sorted(self._folder.glob(f"*/{_RECORD}"))
@@ -164,10 +188,10 @@ class _Trials:
         cost: dict[str, Any] = {}
         try:
             experiment = apply(self._experiment, values)
-            if self._budget:
+            if self._budget or self._objective in COSTS:
                 size, latency = weigh(experiment, self._task)
                 cost = {"size": size, "latency": latency}
-                if not self._budget.allows(size=size, latency=latency):
+                if self._budget and not self._budget.allows(size=size, latency=latency):
                     reason = f"{size:,} B and {latency:.3g} ms are not within {self._budget}"
                     return Trial(name, values, "infeasible", **cost, reason=reason)
             run = train_and_score(experiment, self.path(name), "validation")
@@ -175,8 +199,12 @@ class _Trials:
             raise
         except UserError as error:
             return Trial(name, values, "failed", **cost, reason=str(error))
-        found = metrics_of(run, "validation")[self._objective]
-        return Trial(name, values, "ok", found.value, found.low, found.high, **cost)
+        found = metrics_of(run, "validation")[self.measure]
+        scored = {"score": found.value, "low": found.low, "high": found.high, **cost}
+        if self._at_least is not None and self._sign * found.value < self._sign * self._at_least:
+            reason = f"{self.measure} {found.value:.4f} does not reach {self._at_least:g}"
+            return Trial(name, values, "infeasible", **scored, reason=reason)
+        return Trial(name, values, "ok", **scored)
 
 
 def weigh(experiment: Experiment, task: Task) -> tuple[int, float]:

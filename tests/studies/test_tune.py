@@ -105,6 +105,27 @@ def test_a_trial_beyond_the_limits_is_not_trained_and_never_wins(tmp_path, monke
         tune(planted.experiment(under="latency<0.1ms"), tmp_path / "none")
 
 
+@pytest.mark.parametrize("objective", ["size", "latency"])
+def test_the_smallest_that_is_good_enough_wins(tmp_path, monkeypatch, objective):
+    planted.plant(monkeypatch)
+    costs = {"lenet5": (90_000, 0.3), "resnet8": (40_000, 0.2)}
+    monkeypatch.setattr(module, "weigh", lambda experiment, task: costs[experiment.model.name])
+    found = tune(planted.experiment(objective=objective, at_least=0.6), tmp_path / "search")
+    table = found.table
+    assert table["model.name"].iloc[0] == "resnet8"  # lenet5 scores higher
+    good = table["status"] == "ok"
+    assert set(table.loc[good, "model.name"]) == {"lenet5", "resnet8"}
+    assert table.loc[good, objective].is_monotonic_increasing
+    assert good.equals(table["score"] >= 0.6)
+    assert 0 < good.sum() < len(table)
+    assert table.loc[~good, "reason"].str.contains("does not reach 0.6").all()
+    cost = {"size": "40,000 B", "latency": "0.2 ms"}[objective]
+    assert found.summary().startswith(f"best: trial {table['id'].iloc[0]}, {cost}, accuracy 0.")
+    assert (tmp_path / "search" / "trials.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match=r"no trial can win: .*does not reach 0.99"):
+        tune(planted.experiment(objective=objective, at_least=0.99, trials=2), tmp_path / "none")
+
+
 def test_a_training_that_fails_is_passed_over(tmp_path, monkeypatch):
     planted.plant(monkeypatch)
     train = module.train_and_score
@@ -160,6 +181,8 @@ def test_a_defect_ends_the_search(tmp_path, monkeypatch):
         ({"method": "gird"}, r"search.method cannot be 'gird': it should be 'random', 'bayesian' or 'hyperband'"),
         ({"under": "size<1furlong"}, r"search.under: the budget's size has the unit 'furlong'"),
         ({"under": "drop<1pp"}, r"search.under: only size and latency can be limited"),
+        ({"objective": "size"}, r"search: the smallest size alone is a useless model; give at_least"),
+        ({"at_least": 0.9}, r"search: at_least is for an objective of size or latency"),
     ],
 )
 def test_a_space_that_cannot_be_is_one_sentence(search, message):

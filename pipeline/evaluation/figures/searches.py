@@ -11,21 +11,26 @@ _BESIDE = ("id", "score", "low", "high", "size", "latency", "status", "reason")
 
 
 def parallel_coordinates(
-    table: pd.DataFrame, objective: str, logarithmic: Sequence[str] = (), theme: Theme = LIGHT
+    table: pd.DataFrame,
+    objective: str,
+    logarithmic: Sequence[str] = (),
+    theme: Theme = LIGHT,
+    *,
+    column: str = "score",
 ) -> bytes:
-    """Draw trials, best first, as lines through one axis per key and one for the score.
+    """Draw trials, best first, as lines through one axis per key and one for the objective, a column of the table.
 
     The best is thick and has markers, the better half is solid, the rest dashed, and what has no score ends dotted
     before the last axis.
     """
     keys = [key for key in table.columns if key not in _BESIDE]
-    places = {key: _places(table[key], key in logarithmic) for key in [*keys, "score"]}
-    scored = int(table["score"].notna().sum())
+    places = {key: _places(table[key], key in logarithmic) for key in [*keys, column]}
+    scored = int(table[column].notna().sum())
     with drawing(theme):
         drawn = figure(max(5.0, 1.7 * (len(keys) + 1)), 4.2)
         axes = drawn.add_subplot()
         for rank in reversed(range(len(table))):
-            columns = [*keys, "score"] if rank < scored else keys
+            columns = [*keys, column] if rank < scored else keys
             line = [places[key][0][rank] for key in columns]
             style = {"linestyle": "--", "linewidth": 0.9, "color": theme.ink, "alpha": 0.55}
             if rank == 0:
@@ -35,7 +40,7 @@ def parallel_coordinates(
             elif rank >= scored:
                 style = {"linestyle": ":", "linewidth": 1.2, "color": theme.ink, "marker": "x", "markevery": [-1]}
             axes.plot(range(len(line)), line, **style)
-        for position, key in enumerate([*keys, "score"]):
+        for position, key in enumerate([*keys, column]):
             axes.axvline(position, color=theme.faint, zorder=0)
             for place, label in places[key][1]:
                 axes.text(position + 0.02, place + (0.015 if place else -0.045), shorten(label, 14), fontsize=8)
