@@ -52,6 +52,7 @@ def main() -> None:
         predictions = pd.read_csv(folder / "evaluation" / "test" / "predictions.csv", dtype=str)
         ours, svc = (predictions["truth"] == predictions["prediction"]).to_numpy(), svc_correct()
         assert len(ours) == len(svc) == 899
+        assert predictions["truth"].tolist() == [str(digit) for digit in load_digits().target[-899:]]  # the same images
         for name, correct in (("pipeline digits", ours), ("sklearn SVC", svc)):
             score = wilson(int(correct.sum()), len(correct))
             print(f"{name:<16} {score.value:.4f} [{score.low:.4f}, {score.high:.4f}] n={score.n}")

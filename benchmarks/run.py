@@ -1,4 +1,4 @@
-"""Run every benchmark, one after the other: python -m benchmarks.run [--torch-python PATH]."""
+"""Run the benchmarks that need no data and no hour, in turns: python -m benchmarks.run [--torch-python PATH]."""
 
 import argparse
 import subprocess

@@ -63,9 +63,7 @@ All files are measured before the trainings, the smallest first; what has not be
 Milliseconds measured on {measured}.
 Where other work shares the cores, they are upper bounds; believe the ratio of a row's two files, and only for such a
 processor. Without instructions for products of bytes (avx512_vnni, avx_vnni, asimddp in `pipeline doctor`) int8 makes a
-file small, and seldom much faster. On two cores of a Zen 5, which has them, the int8 files of the 37 smallest models
-were 0.14 to 3.6 times as fast as their float32 files, half of them more than 1.9 times; those with attention, layer
-normalisation or hard-swish were slower.
+file small, and seldom much faster.
 
 """
 HEAD = (

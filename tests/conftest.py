@@ -1,9 +1,12 @@
 """What every test shares: the order of running, quiet output, and what needs a browser."""
 
+import os
 import shutil
 from collections import Counter
 
 import pytest
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # bit for bit, and what `auto` chooses, are of the CPU
 
 import pipeline  # noqa: F401  sets TensorFlow's environment before any test imports it
 

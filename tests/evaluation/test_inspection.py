@@ -85,7 +85,7 @@ def test_every_layer_with_a_place_is_measured(model, table, tmp_path):
     assert (sizes.dropna() <= within[sizes.notna()] + 1e-9).all()
     drawn = inspection.draw_inspection(model, table, tmp_path / "seen.png").set_index("layer")["effectively"]
     assert drawn.to_dict() == sizes[drawn.index].to_dict()
-    assert inspection.shorten(measured.reset_index())["effectively"].count() == sizes.count()
+    assert inspection.shorten(measured.reset_index())["uses"].count() == sizes.count()
 
 
 def test_the_picture_shows_the_stages(model, table, tmp_path):
