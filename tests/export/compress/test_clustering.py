@@ -165,8 +165,9 @@ def test_the_zipped_int8_file_is_smaller_and_accuracy_comes_back(caplog):
     train, _, test, _ = digits()
     folded = fold_batch_norm(trained())
     shared = cluster(trained(), 16)
-    tuned = fit(shared, epochs=3, learning_rate=2e-4)
-    assert accuracy(tuned(test)) > accuracy(trained()(test)) - 0.03
+    before = accuracy(shared(test))
+    tuned = fit(shared, epochs=6, learning_rate=1e-3)
+    assert accuracy(tuned(test)) > max(before, accuracy(trained()(test)) - 0.02)
     with caplog.at_level("INFO"):
         sizes = compare_clustered(folded, strip_clustering(tuned), keras.ops.softmax, train[:32])
     assert sizes.gain
