@@ -8,26 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.cli import main
 from pipeline.cli.app import config_name, split_overrides
 from pipeline.terminal import print_table
-
-
-@pytest.fixture
-def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    """Call the command line in this process; return the exit code, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["pipeline", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def test_help_names_every_command(run_cli):

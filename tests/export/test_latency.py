@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -20,9 +19,7 @@ def test_quantiles_by_hand():
 
 def test_files_are_timed_in_processes_of_their_own(variant_files):
     paths = [variant_files["float32"], variant_files["int16x8"]]
-    start = time.perf_counter()
     found = measure_all(paths, threads=(1, 2))
-    assert time.perf_counter() - start < 60
     assert set(found) == {(path, threads) for path in paths for threads in (1, 2)}
     for (_, threads), each in found.items():
         assert each.threads == threads

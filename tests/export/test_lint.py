@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import sys
 from pathlib import Path
 
 import keras
@@ -14,7 +13,6 @@ from depthwise_digits import digits, scaled_apart, trained
 from representatives import build, every_family
 from troubled import network, pairs, pictures
 
-from pipeline.cli import main
 from pipeline.errors import UserError
 from pipeline.export import lint_subject
 from pipeline.export.compress.quantize_aware import quantize_aware
@@ -144,36 +142,26 @@ def test_the_export_says_the_three_worst_and_writes_all(tmp_path, caplog):
     assert not list(tmp_path.iterdir())
 
 
-def cli(monkeypatch, capsys, *arguments: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    return (code, *capsys.readouterr())
-
-
-def test_command_on_a_preset_says_that_there_is_nothing(monkeypatch, capsys):
-    code, out, err = cli(monkeypatch, capsys, "lint", "digits")
+def test_command_on_a_preset_says_that_there_is_nothing(run_cli):
+    code, out, err = run_cli("lint", "digits")
     assert (code, out) == (0, "")
     assert "nothing found that would hurt an integer file" in err
 
 
-def test_command_prints_findings_as_json_and_still_succeeds(monkeypatch, capsys):
-    code, out, _ = cli(monkeypatch, capsys, "lint", "digits", "model={name: lenet5}", "--json")
+def test_command_prints_findings_as_json_and_still_succeeds(run_cli):
+    code, out, _ = run_cli("lint", "digits", "model={name: lenet5}", "--json")
     rows = json.loads(out)
     assert code == 0
     assert [row["layer"] for row in rows if row["rule"] == "channels"] == ["conv1_conv", "dense2"]
     assert set(rows[0]) == {"rule", "layer", "hurts", "mend"}
 
 
-def test_command_on_a_run_looks_at_its_weights(monkeypatch, capsys, exported):
-    code, out, err = cli(monkeypatch, capsys, "lint", exported.run.path)
+def test_command_on_a_run_looks_at_its_weights(monkeypatch, run_cli, exported):
+    code, out, err = run_cli("lint", exported.run.path)
     assert (code, out) == (0, ""), err
     looked = []
     monkeypatch.setattr(lint_subject, "measure_spreads", lambda graph, images: looked.append(images) or {})
-    assert cli(monkeypatch, capsys, "lint", exported.run.path)[0] == 0
+    assert run_cli("lint", exported.run.path)[0] == 0
     assert looked[0].shape == (16, 16, 16, 1)
     assert looked[0].dtype == np.uint8
 
