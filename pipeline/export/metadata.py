@@ -121,6 +121,6 @@ def _metadata(facts: Facts) -> dict:
 def _read_labels(content: bytes, name: str) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return split_labels(archive.read(name).decode())
+            return tuple(archive.read(name).decode().split("\n"))  # there no line's end follows the last
     except (zipfile.BadZipFile, KeyError, UnicodeDecodeError):
         raise UserError(f"the labels that the metadata names ({name}) are not in the file; export it again") from None
