@@ -25,7 +25,7 @@ LARGEST_MEAN = {
     "mixed": 0.4,
 }
 # Random weights with norms that spread the channels: kernels of four bits, and depthwise ones of eight, leave noise of
-# them. That such files answer right when trained is shown on the digits.
+# them, and are held to probabilities alone. That such files answer right when trained is shown on the digits.
 NOISY = ("w4a8", "weight_int4", "mobilenet_v2", "mobilenet_v3_tiny", "applications:MobileNetV2")
 
 
@@ -69,7 +69,9 @@ def check(name: str, variants: Sequence[str]) -> None:
         assert answers.shape == wanted.shape
         if variant == "float32":
             assert np.abs(answers - wanted).max() < 1e-4
-        if not (name in NOISY or variant in NOISY):
+        if name in NOISY or variant in NOISY:
+            assert np.abs(answers - wanted).mean() < (0.17 if variant in NOISY else 0.1), variant
+        else:
             assert np.abs(answers - wanted).mean() < LARGEST_MEAN[variant] * spread, variant
 
 
