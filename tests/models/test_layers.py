@@ -35,7 +35,7 @@ def test_the_table_is_whole():
     assert len({part.name for part in PARTS}) == len(PARTS) > 40
     assert [part.name for part in PARTS if part.not_compiled] == ["nearest resizing"]
     custom = [part.name for part in PARTS if not table.is_plain(model_of(part.name))]
-    assert custom == ["stochastic", "generalised mean", "shake-shake", "drop-block"]
+    assert custom == ["stochastic", "generalised mean", "shake-shake", "drop-block", "style mixing"]
 
 
 @pytest.mark.slow

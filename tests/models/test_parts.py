@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from pipeline.models import layers
@@ -137,3 +138,35 @@ def test_drop_block_on_a_map_smaller_than_its_square():
     assert (answer == 0).mean() == pytest.approx(0.23, abs=0.05)
     with pytest.raises(ValueError, match=r"the rate of \w+ cannot be 1.5"):
         layers.DropBlock2D(1.5)
+
+
+def test_mixed_styles_are_between_an_image_and_the_next_and_its_content_stays():
+    x = pixels(2000, 4, 4, 2) + 50.0 * (np.arange(2000) % 2).reshape(-1, 1, 1, 1).astype("float32")
+    answer = layers.MixStyle(alpha=0.4, rate=1.0, seed=0)(x, training=True).numpy()
+    own, found = x.mean(axis=(1, 2)), answer.mean(axis=(1, 2))
+    share = (found - own) / (np.roll(own, -1, axis=0) - own)
+    np.testing.assert_allclose(share[:, 0], share[:, 1], atol=0.03)  # one draw an image, for all channels
+    assert scipy.stats.kstest(share[:-1, 0], scipy.stats.beta(0.4, 0.4).cdf).pvalue > 0.01
+    deviations = x.std(axis=(1, 2))
+    between = deviations + share * (np.roll(deviations, -1, axis=0) - deviations)
+    np.testing.assert_allclose(answer.std(axis=(1, 2)), between, rtol=2e-3)
+    content = (one - one.mean(axis=(1, 2), keepdims=True) for one in (x, answer))
+    plain, mixed = (one / one.std(axis=(1, 2), keepdims=True) for one in content)
+    np.testing.assert_allclose(plain, mixed, atol=0.01)
+
+
+def test_styles_are_mixed_in_a_share_of_the_batches_and_send_no_gradient_to_other_images():
+    x = tf.constant(pixels(4, 5, 5, 3))
+    layer = layers.MixStyle(alpha=1.0, rate=0.3, seed=0)
+    answers = [layer(x, training=True) for _ in range(300)]
+    changed = [float(tf.reduce_max(tf.abs(answer - x))) > 1e-4 for answer in answers]
+    assert np.mean(changed) == pytest.approx(0.3, abs=0.1)
+    layer = layers.MixStyle(rate=1.0, seed=0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        first = layer(x, training=True)[0]
+    reached = tape.gradient(first, x).numpy()
+    assert reached[0].all()
+    assert not reached[1:].any()
+    with pytest.raises(ValueError, match=r"cannot have alpha 0 and rate 0\.5; give a positive alpha"):
+        layers.MixStyle(alpha=0)

@@ -7,11 +7,12 @@ model loads without this package. docs/layers.md lists them, with those that Ker
 from pipeline.models.layers.mixing import channel_shuffle
 from pipeline.models.layers.normalisation import instance_norm, local_response_norm
 from pipeline.models.layers.pooling import GeneralizedMeanPooling2D, StochasticPooling2D, weighted_pool
-from pipeline.models.layers.regularisation import DropBlock2D, ShakeShake, stochastic_depth
+from pipeline.models.layers.regularisation import DropBlock2D, MixStyle, ShakeShake, stochastic_depth
 
 __all__ = [
     "DropBlock2D",
     "GeneralizedMeanPooling2D",
+    "MixStyle",
     "ShakeShake",
     "StochasticPooling2D",
     "channel_shuffle",

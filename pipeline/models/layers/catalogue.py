@@ -85,6 +85,7 @@ PARTS: tuple[Part, ...] = (
     Part("regularisation", "stochastic depth", ours.stochastic_depth, {"rate": 0.3}, "1603.09382"),
     Part("regularisation", "shake-shake", ours.ShakeShake, source="1705.07485", branches=2),
     Part("regularisation", "drop-block", ours.DropBlock2D, {"rate": 0.3, "block_size": 3}, "1810.12890"),
+    Part("regularisation", "style mixing", ours.MixStyle, source="2104.02008"),
     Part("attention", "squeeze-excite", squeeze_excite, {"reduced": 2}, "1709.01507"),
     Part("attention", "over channels", channel_attention, {"reduced": 2}, "1807.06521"),
     Part("attention", "over places", spatial_attention, source="1807.06521"),

@@ -1,5 +1,6 @@
 """Noise for training that Keras has no layer of its own for; without training each part is silent."""
 
+import math
 from typing import Any
 
 import keras
@@ -83,3 +84,49 @@ class DropBlock2D(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate, "block_size": self.block_size, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("pipeline")
+class MixStyle(keras.layers.Layer):
+    """Give the maps (B, H, W, C) of an image a share of the next one's means and deviations while training.
+
+    MixStyle, arXiv 2104.02008, for the first stages of a network: shares come from Beta(alpha, alpha), one an image, a
+    batch is changed with probability `rate`, and no gradient runs through means and deviations. The next image of the
+    batch takes the place of a drawn one, since batches are shuffled.
+    """
+
+    def __init__(self, alpha: float = 0.1, rate: float = 0.5, seed: int | None = None, **kwargs: Any) -> None:
+        """Mix with probability `rate`; raises ValueError for one outside [0, 1], or an alpha that is not positive."""
+        super().__init__(**kwargs)
+        if not (alpha > 0 and 0 <= rate <= 1):
+            raise ValueError(
+                f"{self.name} cannot have alpha {alpha} and rate {rate}; give a positive alpha, and a rate from 0 to 1"
+            )
+        self.alpha, self.rate, self.seed = alpha, rate, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training:
+            return inputs
+        x = ops.cast(inputs, "float32")
+        mean, variance = (ops.stop_gradient(moment) for moment in ops.moments(x, axes=(1, 2), keepdims=True))
+        deviation = ops.sqrt(variance + 1e-6)
+        mixed = keras.random.uniform((), seed=self.seed_generator) < self.rate
+        share = self._draw(ops.shape(x)[0]) * ops.cast(mixed, "float32")
+        new_mean, new_deviation = (own + share * (ops.roll(own, -1, axis=0) - own) for own in (mean, deviation))
+        return ops.cast((x - mean) / deviation * new_deviation + new_mean, inputs.dtype)
+
+    def _draw(self, count: Any) -> Any:
+        """Draw (B, 1, 1, 1) from Beta(alpha, alpha) in closed form, since XLA has no gamma distribution.
+
+        Devroye 1996, "Random variate generation in one line of code", section on the symmetric beta distribution.
+        """
+        radius, angle = (keras.random.uniform((count, 1, 1, 1), seed=self.seed_generator) for _ in ("radius", "angle"))
+        cosine, power = ops.cos(2 * math.pi * angle), radius ** (1 / self.alpha)
+        return 0.5 + 0.5 * cosine / ops.sqrt(cosine**2 + power / (1 - power) + 1e-12)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "alpha": self.alpha, "rate": self.rate, "seed": self.seed}
