@@ -30,6 +30,7 @@ from pipeline.evaluation.scoring import keras_predictor, load_model, score
 from pipeline.export.latency import measure_all
 from pipeline.export.variants import build_variants, describe_model
 from pipeline.models.inspect import summarize, summary
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 from pipeline.runs import environment, write_atomically
 from pipeline.training.setup import open_task
@@ -105,7 +106,7 @@ def learn_digits(name: str) -> dict[str, float]:
 
     Only its multiply-accumulates at their size are returned where it has too many, or is no classifier.
     """
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         small = MODELS.build(name, (32, 32, 1), 10)
     row = {"digits_macs": summarize(small).macs}
     if row["digits_macs"] > 1e6 * DIGITS_UP_TO or len(small.output.shape) > 2:

@@ -15,6 +15,7 @@ from pipeline.models.heads import classify
 from pipeline.models.pretrained import copy, download, load
 from pipeline.models.rebuilt import before_first_kernel, on_pixels
 from pipeline.models.stages import require_size
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS, Fraction
 
 # The mean and the deviation of ImageNet's red, green and blue, as keras.applications.imagenet_utils has them.
@@ -115,7 +116,7 @@ def applications(
     elif width != 1:
         raise UserError(f"model.width belongs to the MobileNets; leave it out with applications:{architecture}")
     # Weights that are not kept need no values; the copy below draws its own.
-    unused = keras.StatelessScope(initialize_variables=False) if weights is None else contextlib.nullcontext()
+    unused = without_values() if weights is None else contextlib.nullcontext()
     with unused, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the weights were found for images of another size
         theirs = download(build, options) if weights == "imagenet" else build(**options)

@@ -6,6 +6,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.models.inspect import summary
 from pipeline.models.stages import stages
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 
 
@@ -58,6 +59,6 @@ def test_batch_norm_takes_the_place_of_every_convolutions_bias():
 
 @pytest.mark.parametrize(("stem", "units"), [("small", 512), ("imagenet", 4096)])
 def test_the_dense_layers_are_smaller_for_small_images(stem, units):
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         model = MODELS.build("alexnet", (64, 64, 3), 2, width=0.125, stem=stem)
     assert [model.get_layer(name).units for name in ("dense1", "dense2")] == [units, units]

@@ -12,6 +12,7 @@ from pipeline.config import Experiment
 from pipeline.errors import UserError
 from pipeline.models import applications, pretrained
 from pipeline.models.stages import stages
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 
 NAMES = [name.partition(":")[2] for name in MODELS.names() if name.startswith("applications:")]
@@ -110,7 +111,7 @@ def test_preprocessing_is_that_of_keras_applications(style, module):
     ],
 )
 def test_stages_are_the_last_tensors_of_their_resolution(architecture, size, levels):
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         found = stages(build(architecture, size))
     assert {level: tensor.shape[1] for level, tensor in found.items()} == levels
 

@@ -8,6 +8,7 @@ import pytest
 from copied_weights import check_equal
 
 from pipeline.models.inspect import summary
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 
 summarize = functools.cache(summary)
@@ -34,7 +35,7 @@ def tiny() -> keras.Model:
 
 
 def test_a_branch_starts_scaled_down():
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         scale = MODELS.build("convnext_tiny", (32, 32, 3), 5).get_layer("stage4_block3_scale")
     assert scale.depthwise_initializer.value == 1e-6
     assert scale.kernel.shape == (1, 1, 768, 1)
@@ -52,7 +53,7 @@ def test_only_branches_are_dropped_and_ever_more_often():
 
 
 def test_resolutions_fall_by_patches_and_small_images_keep_theirs():
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         large = MODELS.build("convnext_micro_tiny", (96, 96, 3), 5)
     for model, kernel in ((large, (4, 4)), (tiny(), (3, 3))):
         assert model.get_layer("stem_conv").kernel_size == kernel

@@ -10,6 +10,7 @@ from seeding import set_seed
 
 from pipeline.models.efficientnet import compound_scaling, efficientnet
 from pipeline.models.inspect import summary
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 
 summarize = functools.cache(summary)
@@ -68,7 +69,7 @@ def test_a_step_of_the_rule_nearly_doubles_the_cost():
 
 
 def test_phi_scales_a_published_network():
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         model = efficientnet(num_classes=10, coefficients=(1.0, 1.0, 224), phi=-2.0)
     assert model.input.shape[1:] == (169, 169, 3)  # 224 / 1.15**2
     added = sorted(layer.name for layer in model.layers if isinstance(layer, keras.layers.Add))
@@ -78,7 +79,7 @@ def test_phi_scales_a_published_network():
 
 
 def test_attention_squeezes_what_the_block_was_given():
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         model = MODELS.build("efficientnet_b0", (32, 32, 3), 5)
     squeezed = [model.get_layer(f"block{index}_attention_reduce").filters for index in (1, 2, 3, 5, 16)]
     assert squeezed == [8, 4, 6, 10, 48]
@@ -86,7 +87,7 @@ def test_attention_squeezes_what_the_block_was_given():
 
 
 def test_lite_networks_have_no_attention_and_fixed_ends():
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         model = MODELS.build("efficientnet_lite4", (32, 32, 3), 5)
     assert not [layer for layer in model.layers if "attention" in layer.name]
     activations = {layer.activation.__name__ for layer in model.layers if isinstance(layer, keras.layers.Activation)}
@@ -98,7 +99,7 @@ def test_lite_networks_have_no_attention_and_fixed_ends():
 
 
 def test_stochastic_depth_grows_and_leaves_out_whole_images():
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         model = MODELS.build("efficientnet_b0", (32, 32, 3), 5, stochastic_depth=0.4)
     drops = {layer.name: layer for layer in model.layers if layer.name.endswith("_drop")}
     assert [layer.rate for layer in drops.values()] == [0.4 * index / 16 for index in (2, 4, 6, 7, 9, 10, 12, 13, 14)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.models.inspect import summary
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 
 summarize = functools.cache(summary)
@@ -24,7 +25,7 @@ def test_networks_have_their_parameters(name, expected):
 
 @pytest.mark.parametrize(("width", "expected"), WIDTHS.items())
 def test_widths_are_rounded_to_fours(width, expected):
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         model = MODELS.build("ghostnet", width=width)
     assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == expected
 

@@ -1,10 +1,10 @@
 """Families with a `stem` option skip their first two halvings on small images, and refuse images below their stride."""
 
-import keras
 import pytest
 
 from pipeline.errors import UserError
 from pipeline.models.stages import stages
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 
 # The levels of larger images: ConvNeXt's stem divides by 4 at once.
@@ -19,7 +19,7 @@ LEVELS = {
 
 
 def levels(name: str, size: int, **options) -> dict[int, int]:
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         model = MODELS.build(name, (size, size, 3), 2, **options)
     return {level: tensor.shape[1] for level, tensor in stages(model).items()}
 

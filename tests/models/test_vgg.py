@@ -7,6 +7,7 @@ from copied_weights import check_equal
 from pipeline.errors import UserError
 from pipeline.models.inspect import summary
 from pipeline.models.stages import stages
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 
 # Trainable parameters at 1000 classes; torchvision's figures, with batch norm those less the biases of its
@@ -53,7 +54,7 @@ def test_the_small_stem_skips_the_first_two_halvings(shape, stem, sizes):
 
 @pytest.mark.parametrize(("size", "units"), [(32, 512), (96, 4096)])
 def test_the_dense_layers_are_smaller_for_small_images(size, units):
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         model = MODELS.build("vgg11", (size, size, 3), 2, width=0.125)
     assert [model.get_layer(name).units for name in ("dense1", "dense2")] == [units, units]
 

@@ -11,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.models.inspect import layer_costs, summary
 from pipeline.models.stages import stages
 from pipeline.models.transformer import sequence_pool
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 
 # As timm counts vit_<size>_patch<patch>_224, at 1000 classes.
@@ -137,7 +138,7 @@ def test_compact_networks_have_their_authors_parameters(name, figures):
     block = 4 * size**2 + 4 * size + 2 * ratio * size**2 + ratio * size + size + 4 * size
     expected = convolutions + tokens * size + blocks * block + 2 * size + size + size * classes + classes
     side = 224 if classes == 1000 else 32
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         assert MODELS.build(name, (side, side, 3), classes).count_params() == expected
     theirs = expected - blocks * 3 * size + 1 - (0 if with_positions else tokens * size)
     assert theirs == pytest.approx(millions * 1e6, abs=5e3 if millions > 10 else 500)
@@ -151,7 +152,7 @@ def test_compact_networks_have_their_authors_parameters(name, figures):
     ],
 )
 def test_each_level_of_a_compact_network_is_marked(name, shape, sides):
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         model = MODELS.build(name, shape, 5)
     assert {level: tensor.shape[1:3] for level, tensor in stages(model).items()} == sides
 

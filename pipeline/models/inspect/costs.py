@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from pipeline.models.inspect.calls import calls
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 
 
@@ -46,7 +47,7 @@ def summary(name: str) -> Summary:
 
     No weight is given values: of a large network they would take most of the time and hundreds of megabytes.
     """
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         return summarize(MODELS.build(name))
 
 
