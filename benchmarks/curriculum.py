@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import pipeline  # noqa: F401  sets TensorFlow's environment
-from benchmarks.semi_supervised import lay_out
+from benchmarks.semi_supervised import lay_out, require_same
 from pipeline.config import Experiment
 
 GROWING = "train.curriculum.sizes=[{size: [16, 16], share: 0.3}, {size: [24, 24], share: 0.3}]"
@@ -35,6 +35,7 @@ def main() -> None:
     from pipeline.training.train import train
 
     folder = arguments.folder
+    require_same(arguments)
     lay_out(arguments.data.resolve(), folder, arguments.per_class, 0)
     scores = folder / "plain" / "evaluation" / "train" / "scores.npz"
     sides = {

@@ -9,6 +9,7 @@ pseudo-labels. All answer the same test images. Everything is kept in FOLDER; wh
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ def main() -> None:
     from pipeline.studies.trials import train_and_score
 
     folder = arguments.folder
+    require_same(arguments)
     truth = lay_out(arguments.data.resolve(), folder, arguments.per_class, arguments.unlabelled)
     alone = train_and_score(experiment(folder / "labelled", 8 * arguments.per_class), folder / "alone")
     labels = folder / "pseudo"
@@ -65,6 +67,16 @@ def experiment(labelled: Path, images: int) -> Experiment:
             f"train.epochs={STEPS // (images // BATCH)}",
         ],
     )
+
+
+def require_same(arguments: argparse.Namespace) -> None:
+    """Note the options in FOLDER; exit if it was made with others."""
+    options = {name: str(value) for name, value in vars(arguments).items() if name != "folder"}
+    note = arguments.folder / "options.json"
+    if note.exists() and json.loads(note.read_text()) != options:
+        raise SystemExit(f"{arguments.folder} was made with other options ({note.read_text()}); name another folder")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(options))
 
 
 def lay_out(data: Path, folder: Path, per_class: int, unlabelled: int) -> dict[str, str]:
