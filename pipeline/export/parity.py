@@ -3,15 +3,15 @@
 The converter fuses layers (a convolution, its norm and its activation are one operator) and drops others (a reshape
 may vanish). A tensor of the file bears the names of layers that went into it; which Keras output it holds is the one of
 these layers, or of those that only they feed, that it is nearest to. A tensor from which a layer that it bears the name
-of goes on computing is no layer's output, but a step on the way, such as a norm's product before its sum. Layers
-without a tensor of their own are listed with the layer they went into.
+of goes on computing is no layer's output, but a step on the way, such as a norm's product before its sum; and one that
+is a multiple of a layer's output has a factor of the layer after it folded in (InceptionResNetV2 scales its branches
+where it adds them). Layers without a tensor of their own are listed with the layer they went into.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -31,6 +31,8 @@ from pipeline.quiet import quiet
 # rounding may cost is a matter of the task's score, and how much of it each layer brings in is what the table is for.
 # Kernels of 11 bits lose 71 dB once, and 40 after the 52 layers of a MobileNetV2 that is hardly trained.
 BOUNDS = {"float32": 60.0, "float16": 30.0}
+# A multiple of what is expected is nearer to the multiple by so many dB, and the layers after it are to their own.
+_FOLDED = 20.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def compare_layers(model: keras.Model, content: bytes, images: np.ndarray) -> pd
     graph = Graph.of(rebuild(Graph.of(model)))  # flat: of a nested model the inner layers count
     expected = _keras_outputs(graph, images)
     matches = {match.layer: match for match in _match(graph, expected, _file_outputs(content, images))}
+    for node in [node for node in graph.nodes if node.name in matches and _is_scaled(graph, node, matches)]:
+        del matches[node.name]
     rows = []
     for node in graph.nodes:
         match = matches.get(node.name)
@@ -150,8 +154,8 @@ def _unfinished(content: bytes) -> set[str]:
 
 
 def _calls(tensor: str) -> set[str]:
-    """Return the calls of layers in a tensor's name: its paths, each without the operation at its end."""
-    return {path.rpartition("/")[0] for path in tensor.split(";")} - {""}
+    """Return the calls of layers in a tensor's name: of each path the first part, where operations follow."""
+    return {path.partition("/")[0] for path in tensor.split(";") if "/" in path}
 
 
 def _match(graph: Graph, expected: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> list[Match]:
@@ -167,6 +171,21 @@ def _match(graph: Graph, expected: Mapping[str, np.ndarray], found: Mapping[str,
         if name not in best or quality > best[name][0]:
             best[name] = quality, Match(name, tensor, expected[name], value)
     return [match for _, match in best.values()]
+
+
+def _is_scaled(graph: Graph, node: Node, matches: Mapping[str, Match]) -> bool:
+    """Say whether a layer's tensor is a multiple of its output, and right for all that it goes into."""
+    match = matches[node.name]
+    expected, found = match.expected.astype(np.float64), match.found
+    factor = np.sum(expected * found) / max(np.sum(expected**2), SILENCE)
+    enough = _sqnr(expected, found) + _FOLDED
+    after = [_holder(graph, reader, matches) for reader in graph.consumers(node.outputs[0])]
+    readers = [matches[name] for name in after if name]
+    return (
+        _sqnr(factor * expected, found) > enough
+        and 0 < len(readers) == len(after)
+        and all(_sqnr(reader.expected, reader.found) > enough for reader in readers)
+    )
 
 
 def _parts(tensor: str) -> list[str]:
@@ -190,7 +209,7 @@ def _with_followers(graph: Graph, names: list[str]) -> list[str]:
     return list(found)
 
 
-def _holder(graph: Graph, node: Node, matches: Mapping[str, Any]) -> str | None:
+def _holder(graph: Graph, node: Node, matches: Mapping[str, Match]) -> str | None:
     """Return the next layer after this one that has a tensor of its own."""
     seen = [node]
     for one in seen:

@@ -67,18 +67,23 @@ def _last_of_each_stride(model: keras.Model) -> dict[int, keras.Operation]:
     joins: dict[int, keras.Operation] = {}
     open_until = 0
     for index, call in enumerate(order):
-        layer, [y] = call.operation, call.output_tensors
-        stride = strides[id(y)] = _own_stride(call) * max((strides[id(x)] for x in call.input_tensors), default=1)
-        # Padding is of no resolution: it belongs to the convolution after it.
-        if len(y.shape) == 4 and layer not in early and not isinstance(layer, keras.layers.ZeroPadding2D):
+        layer, made = call.operation, call.output_tensors
+        stride = _own_stride(call) * max((strides[id(x)] for x in call.input_tensors), default=1)
+        strides |= {id(y): stride for y in made}
+        # Padding is of no resolution: it belongs to the convolution after it. Nor are the parts of a map (CSPNet's).
+        if len(made) == 1 and len(made[0].shape) == 4 and layer not in early and not _pads(layer):
             if open_until <= index:
                 cuts[stride] = layer
             elif isinstance(layer, keras.layers.Add | keras.layers.Concatenate) and (
-                stride not in joins or joins[stride].output.shape[-1] <= y.shape[-1]
+                stride not in joins or joins[stride].output.shape[-1] <= made[0].shape[-1]
             ):
                 joins[stride] = layer
-        open_until = max(open_until, last_use.get(id(y), index))
+        open_until = max(open_until, *(last_use.get(id(y), index) for y in made))
     return joins | cuts
+
+
+def _pads(operation: keras.Operation) -> bool:
+    return isinstance(operation, keras.layers.ZeroPadding2D) or type(operation).__name__ == "Pad"  # keras.ops.pad's
 
 
 def _own_stride(call: Any) -> int:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from representatives import settle
 from seeding import set_seed
 from small import network
 
@@ -81,6 +82,68 @@ def test_a_step_inside_a_layer_is_not_taken_for_its_output():
     assert layers.loc["relu", "sqnr_db"] > BOUNDS["float32"]
     faulty = compare_layers(model, convert(preactivated(1.2), keras.ops.softmax), pictures(8))
     assert first_divergence(faulty, BOUNDS["float32"]) == "relu"
+
+
+def test_a_step_inside_a_separable_convolution_is_not_taken_for_the_norm_after_it():
+    set_seed(3)
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(6, 3, name="conv")(image)
+    x = keras.layers.SeparableConv2D(6, 3, padding="same", use_bias=False, name="separable")(x)  # as wide in between
+    x = keras.layers.ReLU(name="relu")(keras.layers.BatchNormalization(name="norm")(x))
+    model = keras.Model(image, keras.layers.Dense(4, name="logits")(keras.layers.GlobalAveragePooling2D()(x)))
+    layers = compare_layers(model, convert(model, keras.ops.softmax), pictures(8)).set_index("layer")
+    assert list(layers.loc[["separable", "norm"], "fused_into"]) == ["relu", "relu"]
+    assert layers["sqnr_db"].min() > BOUNDS["float32"]
+
+
+class ScaledSum(keras.layers.Layer):
+    """Adds a fifth of its second input, as the blocks of InceptionResNetV2 do."""
+
+    def call(self, inputs):
+        return inputs[0] + 0.2 * inputs[1]
+
+
+def scaled(factors: dict[str, float]) -> keras.Model:
+    """Return a network with a scaled sum, and factors on the kernels of some layers."""
+    set_seed(4)
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(6, 3, activation="relu", name="conv")(image)
+    x = ScaledSum(name="sum")([x, keras.layers.Conv2D(6, 1, name="branch")(x)])
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.ReLU(name="relu")(x))
+    model = keras.Model(image, keras.layers.Dense(4, name="logits")(x))
+    for layer, factor in factors.items():
+        kernel = model.get_layer(layer).kernel
+        kernel.assign(kernel * factor)
+    return model
+
+
+def test_a_factor_that_was_folded_in_is_no_fault():
+    layers = compare_layers(scaled({}), convert(scaled({}), keras.ops.softmax), pictures(8)).set_index("layer")
+    assert layers.loc["branch", "fused_into"] == "relu"
+    assert layers["sqnr_db"].min() > BOUNDS["float32"]
+
+
+@pytest.mark.parametrize("layer", ["conv", "branch", "logits"])
+def test_a_factor_that_is_a_fault_is_one_where_it_is(layer):
+    faulty = convert(scaled({layer: 2.0}), keras.ops.softmax)
+    assert first_divergence(compare_layers(scaled({}), faulty, pictures(8)), BOUNDS["float32"]) == layer
+
+
+# One of each kind of block, at the smallest size that it takes and this test can afford.
+APPLICATIONS = {
+    **dict.fromkeys(("ConvNeXtTiny", "DenseNet121", "EfficientNetB0", "EfficientNetV2B0", "MobileNet", "VGG16"), 32),
+    **dict.fromkeys(("MobileNetV2", "MobileNetV3Small", "NASNetMobile", "ResNet50", "ResNet50V2"), 32),
+    **dict.fromkeys(("InceptionResNetV2", "InceptionV3", "Xception"), 75),
+}
+
+
+@pytest.mark.applications
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "size"), APPLICATIONS.items())
+def test_every_layer_of_an_application_is_compared_with_its_own(name, size):
+    model = settle(MODELS.build(f"applications:{name}", (size, size, 3), 5))
+    layers = compare_layers(model, convert(model, keras.ops.softmax), pictures(size))
+    assert first_divergence(layers, BOUNDS["float32"]) is None
 
 
 def test_a_planted_fault_is_found_where_it_is(keras_model, float_file, images):

@@ -2,23 +2,12 @@
 
 import keras
 import numpy as np
-from representatives import build
+from representatives import build, settle
 from seeding import set_seed
 
 from pipeline.export.compress import mask_channels, prune_channels
 from pipeline.export.compress.graph import Graph
 from pipeline.export.compress.rebuild import copy, rebuild
-
-
-def settle(model: keras.Model, seed: int = 0) -> keras.Model:
-    """Give every weight of one axis (biases, norms and their statistics) random values unlike the initial ones."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        if len(weight.shape) == 1 and weight.dtype == "float32":
-            low, high = (-0.3, 0.3) if weight.name in ("bias", "beta", "moving_mean", "mean") else (0.5, 1.5)
-            weight.assign(rng.uniform(low, high, weight.shape))
-    return model
-
 
 layers = keras.layers
 
