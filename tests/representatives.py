@@ -29,4 +29,7 @@ def settle(model: keras.Model, seed: int = 0) -> keras.Model:
         if len(weight.shape) == 1 and weight.dtype == "float32":
             low, high = (-0.3, 0.3) if weight.name in ("bias", "beta", "moving_mean", "mean") else (0.5, 1.5)
             weight.assign(rng.uniform(low, high, weight.shape))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with a copy of its statistics
     return model

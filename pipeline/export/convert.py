@@ -10,6 +10,7 @@ import tensorflow as tf
 from pipeline.errors import UserError
 from pipeline.export import flatbuffer
 from pipeline.export.interpreter import INPUT, OUTPUT
+from pipeline.models.weights import put
 from pipeline.quiet import quiet
 
 # `loc(… fused["Erfinv:", "model/my_layer_1/erfinv/Erfinv@…"] …)): 'tf.Erfinv' op is neither a custom op nor a flex op`
@@ -69,7 +70,7 @@ def rebuild(model: keras.Model) -> keras.Model:
         raise UserError(f"the model {model.name!r} takes images of any size {shape}; build it for one size to export.")
     image = keras.Input(batch_shape=(1, *shape), dtype="float32", name=INPUT)
     copy = keras.models.clone_model(model, input_tensors=image, clone_function=_in_float32, recursive=True)
-    copy.set_weights(model.get_weights())
+    put(copy, model.get_weights())
     return copy
 
 

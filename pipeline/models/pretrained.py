@@ -3,15 +3,15 @@
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.models.stages import stages
+from pipeline.models.weights import put
 
 
 def download(build: Callable[..., keras.Model], options: dict[str, Any]) -> keras.Model:
@@ -46,7 +46,7 @@ def load(model: keras.Model, path: Path, architecture: str) -> bool:
         found = places(source)
         for name, layer in places(model).items():
             if getattr(layer, "weights", ()):
-                layer.set_weights(found[name].get_weights())
+                put(layer, found[name].get_weights())
         return bool(stages(source))
     except (ValueError, TypeError, KeyError, AttributeError, OSError, UserWarning, zipfile.BadZipFile):
         raise UserError(
@@ -64,13 +64,6 @@ def copy(theirs: keras.Model, ours: keras.Model, swapped: bool) -> None:
             if swapped and layer is kernels[0]:
                 values[0] = values[0][:, :, ::-1]
             put(ours.get_layer(name), values)
-
-
-def put(layer: keras.Layer, values: Sequence[np.ndarray]) -> None:
-    """Give a layer its weights."""
-    layer.set_weights(values)
-    if isinstance(layer, keras.layers.Normalization):
-        layer.finalize_state()  # it computes with constants made of its weights
 
 
 def places(model: keras.Model) -> dict[str, keras.Operation]:

@@ -7,8 +7,9 @@ import keras
 
 from pipeline.errors import UserError
 from pipeline.models.inspect.calls import calls, functional
-from pipeline.models.pretrained import places, put
+from pipeline.models.pretrained import places
 from pipeline.models.stages import stages
+from pipeline.models.weights import put
 
 _LOGITS = "logits"  # the last layer of every network (heads.py)
 

@@ -9,6 +9,7 @@ import keras
 from pipeline.config import Experiment
 from pipeline.data import pseudo
 from pipeline.errors import UserError
+from pipeline.models.weights import put
 from pipeline.runs import Run, write_atomically
 from pipeline.training.learned import model_file, origin, require_unchanged
 from pipeline.training.plan import Batches
@@ -64,7 +65,7 @@ def as_float32(model: keras.Model) -> keras.Model:
     rebuilt = keras.models.clone_model(
         model, clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": "float32"})
     )
-    rebuilt.set_weights(model.get_weights())
+    put(rebuilt, model.get_weights())
     return rebuilt
 
 

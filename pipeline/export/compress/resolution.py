@@ -3,6 +3,7 @@
 import keras
 
 from pipeline.errors import UserError
+from pipeline.models.weights import put
 
 
 def at_resolution(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
@@ -13,7 +14,7 @@ def at_resolution(model: keras.Model, image_size: tuple[int, int]) -> keras.Mode
     image = keras.Input((*image_size, model.inputs[0].shape[-1]), name=model.inputs[0].name)
     try:
         copy = keras.models.clone_model(model, input_tensors=image)
-        copy.set_weights(model.get_weights())
+        put(copy, model.get_weights())
     except ValueError as error:
         size = "×".join(map(str, image_size))
         reason = str(error).strip().partition("\n")[0]
