@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from pipeline.errors import UserError
 from pipeline.registry import suggest
+from pipeline.training.pointwise import pointwise_products
 
 
 def grad_cam(model: keras.Model, image: np.ndarray, label: int, *, layer: str | None = None) -> np.ndarray:
@@ -76,7 +77,7 @@ def _features(
     # The output of a layer of an inner model is no tensor of the outer one: it can only be taken while it is computed.
     layer.call = watched
     try:
-        with tf.GradientTape() as tape:
+        with pointwise_products(model), tf.GradientTape() as tape:
             score = model(tf.convert_to_tensor(image[None], tf.float32), training=False)[0, label]
     finally:
         del layer.call

@@ -1,5 +1,8 @@
 """Grad-CAM on networks whose map is known by hand."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -84,3 +87,22 @@ def test_what_has_no_map_is_refused(image):
         grad_cam(flat, image, 0)
     with pytest.raises(UserError, match="one answer for each image"):
         grad_cam(keras.Model(inputs, trunk(inputs)), image, 0)
+
+
+# Two maps, of which the second is made by a strided 1x1 convolution of few channels.
+SHORTCUT = """
+import keras, numpy as np, pipeline
+from pipeline.explain.cam import grad_cam
+image = keras.Input((33, 33, 3))
+x = keras.layers.Conv2D(8, 3, padding="same", name="before")(image)
+x = keras.layers.Conv2D(16, 1, strides=2, name="shortcut")(keras.layers.Cropping2D(((0, 1), (0, 1)))(x))
+model = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+maps = [grad_cam(model, np.ones((33, 33, 3)), 0, layer="before") for _ in range(100)]
+assert np.array_equal(maps[0], maps[-1])
+"""
+
+
+@pytest.mark.slow
+def test_a_strided_shortcut_of_few_channels_does_not_end_the_process():
+    """Its kernel's gradient, which nobody asks for, writes past its memory in oneDNN: pipeline.training.pointwise."""
+    subprocess.run([sys.executable, "-c", SHORTCUT], check=True, capture_output=True)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from pipeline.errors import UserError
 from pipeline.export.compress.spaces import Channels
+from pipeline.training.pointwise import pointwise_products
 
 # The classes of a layer's channels and the score of each, one pair per layer that has an opinion.
 Scores = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -56,7 +57,7 @@ def taylor(loss: Callable[[Any, Any], Any], batches: Iterable[tuple[Any, Any]]) 
     def measure(channels: Channels) -> Scores:
         model, squares = channels.graph.model, {}
         for inputs, targets in batches:
-            with tf.GradientTape() as tape:
+            with pointwise_products(model), tf.GradientTape() as tape:
                 value = tf.reduce_mean(loss(targets, model(inputs, training=False)))
             weights = model.trainable_variables
             gradients = tape.gradient(value, [weight.value for weight in weights], unconnected_gradients="zero")
