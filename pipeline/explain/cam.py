@@ -77,7 +77,7 @@ def _features(
     # The output of a layer of an inner model is no tensor of the outer one: it can only be taken while it is computed.
     layer.call = watched
     try:
-        with pointwise_products(model), tf.GradientTape() as tape:
+        with pointwise_products(model), tf.GradientTape() as tape:  # of one image, eagerly: oneDNN's would not do
             score = model(tf.convert_to_tensor(image[None], tf.float32), training=False)[0, label]
     finally:
         del layer.call

@@ -2,10 +2,12 @@
 
 oneDNN has no fast kernel for the filter gradient of a convolution with few output channels (48 → 8 channels: up to
 five times slower than the matrix product), nor for the input gradient of a strided 1×1 convolution. MobileNets are
-made of the former, the shortcuts of residual networks are the latter. And with AVX-512, TensorFlow 2.21's oneDNN writes
-past its memory in the filter gradient of a strided 1×1 convolution of a single image, unless both numbers of channels
-are multiples of 16: a gradient that is taken eagerly, image by image, needs this where it is wanted or not. As with the
-fused norm, only the layer instances are changed, and put back afterwards.
+made of the former, the shortcuts of residual networks are the latter. As with the fused norm, only the layer
+instances are changed, and put back afterwards.
+
+And with AVX-512, TensorFlow 2.21's oneDNN writes past its memory in the filter gradient of a strided 1×1 convolution of
+one image (seen with 1 to 12 input channels, not with 16 and more, nor with two images). A gradient that is taken eagerly
+computes it, wanted or not.
 """
 
 import contextlib
