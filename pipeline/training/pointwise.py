@@ -5,9 +5,9 @@ five times slower than the matrix product), nor for the input gradient of a stri
 made of the former, the shortcuts of residual networks are the latter. As with the fused norm, only the layer
 instances are changed, and put back afterwards.
 
-And with AVX-512, TensorFlow 2.21's oneDNN writes past its memory in the filter gradient of a strided 1×1 convolution of
-one image (seen with 1 to 12 input channels, not with 16 and more, nor with two images). A gradient that is taken eagerly
-computes it, wanted or not.
+And with AVX-512, TensorFlow 2.21's oneDNN writes past its memory in the filter gradient of a strided 1×1 convolution
+of one image (seen with 1 to 12 input channels, not with 16 and more, nor with two images). A gradient that is taken
+eagerly computes it, wanted or not.
 """
 
 import contextlib
