@@ -3,10 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import representatives
 import tensorflow as tf
 from seeding import set_seed
 
 from pipeline.errors import UserError
+from pipeline.models.stages import stages
+from pipeline.models.valueless import without_values
 from pipeline.registry import MODELS
 
 
@@ -26,6 +29,17 @@ def test_logits_have_the_size_of_the_image(backbone, shape):
     model = MODELS.build("unet", shape, 4, backbone=backbone, decoder_width=4)
     assert model.output.shape == (None, *shape[:2], 4)
     assert model(np.zeros((1, *shape))).shape == (1, *shape[:2], 4)
+
+
+@representatives.every_family
+def test_every_family_that_marks_two_stages_is_a_backbone(name):
+    shape = (72, 56, 3)
+    with without_values():
+        if len(stages(MODELS.build(name, (64, 64, 3), 4))) < 2 or name == "unet":
+            with pytest.raises(UserError, match=f"unet cannot use '{name}'"):
+                MODELS.build("unet", shape, 4, backbone=name)
+        else:
+            assert MODELS.build("unet", shape, 4, backbone=name).output.shape == (None, *shape[:2], 4)
 
 
 def test_the_backbones_head_is_left_out():
