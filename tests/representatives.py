@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from seeding import set_seed
 
+from pipeline.models.weights import derive
 from pipeline.registry import MODELS
 
 # A network of KerasHub is what its preset says, which is not here; tests/models/test_hub.py writes one.
@@ -29,7 +30,5 @@ def settle(model: keras.Model, seed: int = 0) -> keras.Model:
         if len(weight.shape) == 1 and weight.dtype == "float32":
             low, high = (-0.3, 0.3) if weight.name in ("bias", "beta", "moving_mean", "mean") else (0.5, 1.5)
             weight.assign(rng.uniform(low, high, weight.shape))
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it computes with a copy of its statistics
+    derive(model)
     return model

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.export.compress.graph import Graph, Node, Tensor
+from pipeline.models.weights import derive
 
 Replace = Callable[[keras.Operation], keras.Operation | None]
 Insert = Callable[[Node, int, Any], Any]
@@ -68,8 +69,7 @@ def copy_weights(old: keras.Operation, new: keras.Operation) -> None:
     for source, target in pairs:
         if source.shape == target.shape:
             target.assign(source)
-    if isinstance(new, keras.layers.Normalization):
-        new.finalize_state()  # it computes with constants that it derives from its variables
+    derive(new)
 
 
 class _Builder:
